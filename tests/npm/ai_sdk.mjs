@@ -227,7 +227,7 @@ function awaits({ state, providerExecuted }) {
 }
 
 function outputOf({ state, output, errorText, approval }) {
-  if (state === "output-available") return output;
+  if (state === "output-available") return typeof output === "string" ? output : JSON.stringify(output);
   if (state === "output-error") return errorText;
   if (state !== "output-denied") return null;
   return approval.reason ? `The call was denied: ${approval.reason}` : "The call was denied.";

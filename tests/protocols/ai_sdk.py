@@ -27,6 +27,7 @@ class AiSdk(Protocol):
     """`AbstractChat` with `DefaultChatTransport`."""
 
     name = "AI SDK"
+    shows = Protocol.shows | {"hosted"}
 
     def __init__(self, process: ClientProcess) -> None:
         self._process = process

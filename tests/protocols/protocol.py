@@ -21,6 +21,7 @@ from tests.server.serving import Client, serving
 from treadle import Agent, Runtime, Thread
 from treadle.domain.events import (
     MessageAdded,
+    ProviderItemAdded,
     ReasoningAdded,
     RecordedEvent,
     RunCompleted,
@@ -150,7 +151,8 @@ class Protocol(ABC):
     shows: ClassVar[frozenset[str]] = frozenset({"said", "reasoning", "calls", "ends"})
     """What clients see as well as texts and their own calls.
 
-    `calls`: those that the agent runs itself, with their outputs. `ends`: a cancelled run differs
+    `calls`: those that the agent runs itself, with their outputs. `hosted`: those that the provider
+    of the model runs, as calls. `ends`: a cancelled run differs
     from one that is complete. `answers`: of the texts of a run, the last one alone.
     """
 
@@ -237,10 +239,15 @@ class Stage:
             assert seen.said == facts.said
         if "reasoning" in shows:
             assert seen.reasoning == facts.reasoning
+        items = [event.item for event in events if isinstance(event, ProviderItemAdded)]
+        hosted = [item.call.tool for item in items if item.call is not None]
+        calls = [call for call in seen.calls if call.name not in hosted]
+        shown = [call.name for call in seen.calls if call.name in hosted]
+        assert shown == (hosted if "hosted" in shows else [])
         expected = facts.calls
         if "calls" not in shows:
             expected = [call for call in expected if call.awaits]
-        assert sorted(map(_call, seen.calls)) == sorted(map(_call, expected))
+        assert sorted(map(_call, calls)) == sorted(map(_call, expected))
         if "calls" in shows:
             assert seen.order.count("output") == sum(call.output is not None for call in seen.calls)
 

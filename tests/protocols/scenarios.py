@@ -12,10 +12,20 @@ from msgspec import Struct
 from pydantic import BaseModel
 from tests.protocols.protocol import ClientTool, End, File, Person, Protocol, Seen, Stage
 
-from treadle import Agent, tool
+from treadle import Agent, HostedCall, UrlCitation, tool
 from treadle.errors import BadRequest
 from treadle.models.base import ModelRequest
-from treadle.testing import Call, Pause, Reasoning, Refusal, ScriptedModel, Text, Turn, Unfinished
+from treadle.testing import (
+    Call,
+    Hosted,
+    Pause,
+    Reasoning,
+    Refusal,
+    ScriptedModel,
+    Text,
+    Turn,
+    Unfinished,
+)
 
 AGENT = "helper"
 WORDS = tuple(f"{word} " for word in ("The quick brown fox jumps over the lazy dog. " * 4).split())
@@ -208,6 +218,14 @@ async def _talk(person: Person, number: int) -> Seen:
     return await person.say("Bye.")
 
 
+async def _search(person: Person, _: int) -> Seen:
+    await person.say("Hi.")
+    return await person.say("Bye.")
+
+
+SOURCE = UrlCitation("https://example.com/rome", "Rome", start_index=0, end_index=5)
+SEARCH = Hosted(HostedCall("web_search", "ws_1", "completed", "weather Rome", sources=(SOURCE,)))
+
 ECHOES = (
     "user: I am #.",
     "agent: You said: I am #.",
@@ -281,6 +299,12 @@ SCENARIOS = (
             "output: weather failed: ValueError: There is no such city.",
             "agent: Two of three.",
         ],
+    ),
+    Scenario(
+        name="hosted tool",
+        steps=[[SEARCH, Text("Sunny in Rome.", citations=(SOURCE,))], "Bye."],
+        play=_search,
+        holds=["user: Hi.", "agent: Sunny in Rome.", "user: Bye.", "agent: Bye."],
     ),
     Scenario(
         name="approval and denial",

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from openai import AsyncOpenAI
+from openai.types.beta.threads import Message as AssistantsMessage
+from openai.types.beta.threads.runs import RunStep
+from tests.server import test_assistants
 from tests.server.ag_ui_events import events_of as events_of_ag_ui
-from tests.server.ag_ui_events import given, user
+from tests.server.ag_ui_events import given, kinds, user
 from tests.server.serving import serving
-from tests.server.test_ai_sdk import mapped
+from tests.server.test_ai_sdk import Browser, mapped, said
 from tests.server.test_responses import connected, events_of, unique, valid
 
 from treadle import (
@@ -30,10 +33,11 @@ from treadle.domain.events import ProviderItemAdded
 from treadle.server.ai_sdk.message_fold import MessageFold
 from treadle.testing import Hosted, ScriptedModel, Text
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 Open = Callable[..., Runtime]
 PAGE = UrlCitation("https://x/a", "A", 0, 5)
+FILE = FileCitation("file_1", "lamps.pdf", start_index=4, end_index=5)
 SEARCH = HostedCall("web_search", "ws_1", "completed", "oil", sources=(PAGE,))
 CALLS = (
     SEARCH,
@@ -113,7 +117,7 @@ def test_parts_of_the_ai_sdk() -> None:
     chunks = mapped([ProviderItemAdded(run_id="r", item=item) for item in items])
     shown = [one for one in chunks if one["type"].startswith("tool-")]
     assert [one["type"] for one in shown if one["toolCallId"] == "ws_1"] == [
-        *("tool-input-available", "tool-output-available"),
+        *("tool-input-start", "tool-input-available", "tool-output-available"),
     ]
     assert all(one["providerExecuted"] for one in shown)
     assert shown[-1] == {
@@ -143,3 +147,62 @@ async def test_activities_of_ag_ui(open_runtime: Open) -> None:
     assert [one["call_id"] for one in last.values()] == [call.call_id for call in CALLS]
     assert last["ci_1_hosted"]["output"] == "1"
     assert last["mcp_2_hosted"]["status"] == "failed"
+
+
+async def test_a_chat_of_the_ai_sdk_is_stored_as_it_was_shown(open_runtime: Open) -> None:
+    unfinished = HostedCall("web_search", "ws_9", arguments="oil")
+    script = [[*map(Hosted, CALLS), Hosted(unfinished), Text("So.", citations=(FILE,))], "Bye."]
+    async with serving(open_runtime(Agent(ScriptedModel(script), name="helper"))) as client:
+        browser = Browser(client)
+        await browser.post(said("m1"))
+        parts = [one for one in browser.messages[-1]["parts"] if "toolCallId" in one]
+        assert [one["state"] for one in parts[-2:]] == ["output-error", "output-error"]
+        assert (await browser.stored())[-1] == browser.messages[-1]
+        await browser.post(said("m2"))
+        assert browser.messages[-1]["parts"][-1]["text"] == "Bye."
+
+
+async def test_activities_do_not_make_conversations_differ(open_runtime: Open) -> None:
+    script = [[Hosted(SEARCH), Text("Sunny.")], "Bye.", "Oh."]
+    async with serving(open_runtime(Agent(ScriptedModel(script), name="helper"))) as client:
+        hi = user("u1", "Hi.")
+        events = await events_of_ag_ui(client.http, given(hi))
+        begun = [one["messageId"] for one in events if one["type"] == "TEXT_MESSAGE_START"]
+        answer = {"id": begun[0], "role": "assistant", "content": "Sunny."}
+        more = given(hi, answer, user("u2", "And?"), run="r2")
+        assert "MESSAGES_SNAPSHOT" not in kinds(await events_of_ag_ui(client.http, more))
+        # A client that begins anew gets them.
+        events = await events_of_ag_ui(client.http, given(user("u3", "Oh."), run="r3"))
+        snapshot = next(one for one in events if one["type"] == "MESSAGES_SNAPSHOT")
+        roles = [one["role"] for one in snapshot["messages"]]
+        assert roles == ["user", "activity", "assistant", "user", "assistant"]
+
+
+async def test_pages_of_items_go_over_hosted_calls(open_runtime: Open) -> None:
+    async with connected(open_runtime(helper())) as (api, _):
+        talk = await api.conversations.create()
+        asked: Any = {"model": "helper", "input": "Hi.", "conversation": talk.id}
+        made = await api.responses.create(**asked)
+        items = [one async for one in api.conversations.items.list(talk.id, order="asc", limit=1)]
+        assert [one.type for one in items[1:]] == [one.type for one in made.output]
+        found = await api.conversations.items.retrieve("ws_1", conversation_id=talk.id)
+        assert found.to_dict() == items[1].to_dict()
+
+
+async def test_steps_of_assistants() -> None:
+    turn = [*map(Hosted, CALLS), Text("Oil 3.", citations=(FILE, PAGE))]
+    agent = Agent(ScriptedModel([turn]), name="helper")
+    async with test_assistants.connected(agent) as (beta, _):
+        thread_id = await test_assistants.started(beta)
+        run = await beta.threads.runs.create_and_poll(thread_id=thread_id, assistant_id="helper")
+        steps = (await beta.threads.runs.steps.list(run.id, thread_id=thread_id, order="asc")).data
+        for step in steps:
+            RunStep.model_validate(step.to_dict())
+        called = [one.step_details.tool_calls[0] for one in steps if one.type == "tool_calls"]
+        assert [one.type for one in called] == ["file_search", "code_interpreter"]
+        assert called[0].file_search.results[0].file_id == "f"
+        assert called[1].code_interpreter.outputs[0].logs == "1"
+        (message,) = (await beta.threads.messages.list(thread_id, limit=1)).data
+        content: Any = AssistantsMessage.model_validate(message.to_dict()).content[0]
+        (cited,) = content.text.annotations
+        assert (cited.text, cited.file_citation.file_id) == ("3", "file_1")

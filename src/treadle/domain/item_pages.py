@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from treadle.domain.items import Item, ProviderItem
+from treadle.domain.items import Item
 from treadle.domain.page import Page
 from treadle.domain.removed_items import is_removed
 from treadle.domain.state import ThreadState
@@ -22,7 +22,7 @@ def all_items(state: ThreadState) -> list[Item]:
 def find_item(items: Sequence[Item], id: str) -> int | None:
     """Returns the place of the item with this id; of several, that of the last."""
     for place in range(len(items) - 1, -1, -1):
-        if id and _id_of(items[place]) == id and not is_removed(items[place]):
+        if id and items[place].id == id and not is_removed(items[place]):
             return place
     return None
 
@@ -42,7 +42,7 @@ def page_of_items(
     found = [place for place in places if not is_removed(items[place])]
     page = found[:limit]
     has_more = len(page) < len(found)
-    next = f"{page[-1]}.{_id_of(items[page[-1]])}" if page and has_more else ""
+    next = f"{page[-1]}.{items[page[-1]].id}" if page and has_more else ""
     return Page([items[place] for place in page], next)
 
 
@@ -56,12 +56,8 @@ def _place_of(items: Sequence[Item], after: str) -> int:
             f"after={after[:40]!r} is neither the Page.next of a page nor the id of an item."
         )
     place, id = int(cursor[1]), cursor[2]
-    if place < len(items) and _id_of(items[place]) == id:
+    if place < len(items) and items[place].id == id:
         return place
     # A hook may have replaced the history; an item that was removed keeps its place.
     moved = find_item(items, id)
     return place if moved is None else moved
-
-
-def _id_of(item: Item) -> str:
-    return "" if isinstance(item, ProviderItem) else item.id

@@ -6,6 +6,7 @@ A media type that a caller claims is not trusted. Types that a browser would exe
 
 import base64
 import binascii
+import mimetypes
 import re
 import unicodedata
 from typing import Final
@@ -124,6 +125,13 @@ def media_type(data: bytes, name: str = "", claimed: str = "") -> str:
     if not data or not _is_text(data):
         return OCTETS
     return wanted if wanted in TEXTS else TEXT
+
+
+def type_by_name(name: str) -> str:
+    """Returns the type that the end of a name or of a path claims, "" if it says nothing."""
+    # `guess_type` reads files of the system at its first call, which may be in an event loop.
+    _, dot, end = name.rpartition(".")
+    return mimetypes.types_map.get(f".{end.lower()}", "") if dot else ""
 
 
 def _marked(head: bytes) -> str:

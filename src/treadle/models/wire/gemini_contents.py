@@ -3,7 +3,6 @@
 https://ai.google.dev/api/caching#Content
 """
 
-import mimetypes
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, assert_never
@@ -25,7 +24,7 @@ from treadle.domain.items import (
     Reasoning,
     Refusal,
 )
-from treadle.domain.media import PDF, TEXTS, Content
+from treadle.domain.media import PDF, TEXTS, Content, type_by_name
 from treadle.models.wire.conversation import Entry, Response, as_user, is_system
 from treadle.models.wire.media import MediaRules, WebContent, file_name, file_text, no_media
 from treadle.models.wire.sendable import (
@@ -320,7 +319,7 @@ def _media_part(part: Media, found: WebContent | Content | str) -> Part:
 
 def _type_of(part: Media, url: str) -> str:
     """Returns the media type of a URL by the end of its path: the API requires one."""
-    guessed, _ = mimetypes.guess_type(urlsplit(url).path, strict=True)
+    guessed = type_by_name(urlsplit(url).path)
     match part:
         case InputImage():
             return guessed if guessed in _IMAGES else "image/jpeg"

@@ -11,6 +11,7 @@ from treadle.domain.inputs import as_history, as_message
 from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
+    HostedCall,
     InputText,
     Item,
     Message,
@@ -192,14 +193,15 @@ class MessageList:
     def differs(self, given: Iterable[InputMessage], new: Collection[str]) -> bool:
         """Whether a client has other messages than these; `new` are those that it has added.
 
-        Reasonings need not be the same.
+        Reasonings and activities need not be the same.
         """
         theirs = {
             one.id
             for one in given
             if not isinstance(one, ReasoningMessage | ActivityMessage) and one.id not in new
         }
-        return theirs != {one["id"] for one in self.messages if one["role"] != "reasoning"}
+        ours = (one for one in self.messages if one["role"] not in {"reasoning", "activity"})
+        return theirs != {one["id"] for one in ours}
 
     def _messages_of(self, item: Item) -> Iterable[Json]:
         match item:
@@ -217,7 +219,11 @@ class MessageList:
                 if self._calls.get(item.call_id) != OUTPUT_TOOL:
                     yield self._output(item)
             case ProviderItem():
-                pass
+                # A call and its result may be two items; the second one contains both.
+                if item.call is not None and item.call.status != "in_progress":
+                    yield {"id": hosted_id(item.call), "role": "activity"} | hosted_activity(
+                        item.call
+                    )
             case _:
                 assert_never(item)
 
@@ -252,6 +258,16 @@ class MessageList:
             "content": content,
             **error,
         }
+
+
+def hosted_id(call: HostedCall) -> str:
+    """Returns the id of the activity that is a call of a hosted tool."""
+    return f"{call.call_id}_hosted"
+
+
+def hosted_activity(call: HostedCall) -> Json:
+    """Returns a call of a tool that the provider of the model runs, as an activity."""
+    return {"activityType": "treadle.hosted_call", "content": msgspec.to_builtins(call)}
 
 
 def shown_text(item: Message) -> str:

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
-import msgspec
-
 from treadle.domain.events import (
     AgentEvent,
     DurableEvent,
@@ -47,6 +45,8 @@ from treadle.server.ag_ui.interrupts import interrupt_of
 from treadle.server.ag_ui.message_list import (
     MessageList,
     content_of,
+    hosted_activity,
+    hosted_id,
     output_id,
     shown_text,
 )
@@ -271,13 +271,12 @@ class RunMapper:
         call = event.call if isinstance(event, HostedCallProgress) else event.item.call
         if call is None:
             return
+        shown = hosted_activity(call)
         self._frames.add(
-            "ACTIVITY_SNAPSHOT",
-            messageId=f"{call.call_id}_hosted",
-            activityType="treadle.hosted_call",
-            content=msgspec.to_builtins(call),
-            subagentRunId=owner,
+            "ACTIVITY_SNAPSHOT", messageId=hosted_id(call), subagentRunId=owner, **shown
         )
+        if isinstance(event, ProviderItemAdded):
+            self._shown.add(event.item, owner)
 
     def _step(self, event: StepStarted | StepCompleted | StepInterrupted, owner: Subagent) -> None:
         if isinstance(event, StepInterrupted):

@@ -10,6 +10,7 @@ from treadle.domain.events import (
     DurableEvent,
     Event,
     HandedOff,
+    HostedCallProgress,
     MessageAdded,
     ProviderItemAdded,
     ReasoningAdded,
@@ -78,7 +79,7 @@ class ChatMapper:
         self._has_started = False
         self._texts: dict[str, int] = {}  # how much of each text in flight was shown
         self._calls: dict[str, _Call] = {}
-        self._hosted: set[str] = set()  # the ids of calls of hosted tools
+        self._hosted: set[str] = set()  # the ids of calls of hosted tools that are at work
         self._waits: set[str] = set()
         self._landed: list[Event] = []  # of the step
         self._has_client_call = False  # in the step
@@ -112,6 +113,7 @@ class ChatMapper:
                 self._waits = set(event.call_ids) & self._calls.keys()
             case ResponseCompleted():
                 self._usage += event.usage
+                self._leave_hosted()
             case UsageAdded():
                 if not event.job_id:
                     self._usage += event.usage
@@ -154,6 +156,8 @@ class ChatMapper:
                 self._add_message(event)
             case ReasoningAdded():
                 self._complete("reasoning", event.item.id, event.item.text)
+            case HostedCallProgress():
+                self._begin_hosted(event.call)
             case ProviderItemAdded(item=item) if item.call is not None:
                 self._add_hosted(item.call)
             case ToolCallRequested():
@@ -209,17 +213,32 @@ class ChatMapper:
 
     # Calls
 
-    def _add_hosted(self, call: HostedCall) -> None:
-        """Shows a call of a hosted tool, and its result once that is known."""
-        shown: Chunk = {"toolCallId": call.call_id, "providerExecuted": True, "dynamic": True}
+    def _begin_hosted(self, call: HostedCall) -> None:
         if call.call_id not in self._hosted:
             self._hosted.add(call.call_id)
-            name, given = hosted_input(call)
-            self._add({"type": "tool-input-available", **shown, "toolName": name, "input": given})
+            name, _ = hosted_input(call)
+            self._add({"type": "tool-input-start", "toolName": name, **_hosted(call.call_id)})
+
+    def _add_hosted(self, call: HostedCall) -> None:
+        """Shows a call of a hosted tool; of a call and its result, which may be two items, once."""
+        self._begin_hosted(call)
+        if call.status == "in_progress":
+            return
+        self._hosted.remove(call.call_id)
+        shown = _hosted(call.call_id)
+        name, given = hosted_input(call)
+        self._add({"type": "tool-input-available", "toolName": name, "input": given, **shown})
         if call.status == "failed":
-            self._add({"type": "tool-output-error", **shown, "errorText": call.output})
-        elif call.status == "completed":
-            self._add({"type": "tool-output-available", **shown, "output": hosted_output(call)})
+            self._add({"type": "tool-output-error", "errorText": call.output, **shown})
+        else:
+            self._add({"type": "tool-output-available", "output": hosted_output(call), **shown})
+
+    def _leave_hosted(self) -> None:
+        """Ends the calls of hosted tools that are at work where the response ends."""
+        for id in self._hosted:
+            error = "The provider sent no result."
+            self._add({"type": "tool-output-error", "errorText": error, **_hosted(id)})
+        self._hosted.clear()
 
     def _begin_call(self, event: ToolCallStarted) -> None:
         if event.name == OUTPUT_TOOL:
@@ -319,7 +338,8 @@ class ChatMapper:
 
         A client removes all parts of a step, and not single ones.
         """
-        if not self._texts and all(call.is_complete for call in self._calls.values()):
+        is_complete = all(call.is_complete for call in self._calls.values())
+        if is_complete and not self._texts and not self._hosted:
             return
         self._texts.clear()
         self._calls.clear()
@@ -361,6 +381,10 @@ class ChatMapper:
             self._add({"type": "start-step"})
         self._add(chunk)
         self.is_over = True
+
+
+def _hosted(call_id: str) -> Chunk:
+    return {"toolCallId": call_id, "dynamic": True, "providerExecuted": True}
 
 
 def _input_delta(call_id: str, delta: str) -> Chunk:

@@ -1,6 +1,5 @@
 """Parts of messages: those of the AI SDK as items, and items as parts."""
 
-import mimetypes
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from treadle.domain.items import (
     OutputText,
     UrlCitation,
 )
-from treadle.domain.media import OCTETS
+from treadle.domain.media import OCTETS, type_by_name
 from treadle.errors import InvalidInput
 from treadle.server.ai_sdk.chunks import Chunk
 
@@ -134,7 +133,7 @@ def _source(id: str, citation: UrlCitation | FileCitation) -> Chunk:
     source = {
         "type": "source-document",
         "sourceId": id,
-        "mediaType": mimetypes.guess_type(name)[0] or OCTETS,
+        "mediaType": type_by_name(name) or OCTETS,
         "title": name or citation.file_id,
     }
     return {**source, "filename": name} if name else source

@@ -1,12 +1,20 @@
 """The objects of the Assistants API as JSON values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from treadle.domain.files import InputAudio, InputFile, InputImage
-from treadle.domain.items import ContentPart, InputText, Message, OutputText, Refusal
+from treadle.domain.items import (
+    ContentPart,
+    FileCitation,
+    HostedCall,
+    InputText,
+    Message,
+    OutputText,
+    Refusal,
+)
 from treadle.domain.stop_reason import StopReason
 from treadle.domain.usage import Usage
 from treadle.errors import InvalidInput
@@ -111,7 +119,9 @@ def message_object(
 
 def _content(part: ContentPart) -> Json:
     match part:
-        case InputText() | OutputText():
+        case OutputText():
+            return text_content(part.text, [*_file_citations(part)])
+        case InputText():
             return text_content(part.text)
         case InputImage(image_url=url) if url:
             return {"type": "image_url", "image_url": {"url": url, "detail": part.detail}}
@@ -125,9 +135,38 @@ def _content(part: ContentPart) -> Json:
             return {"type": "refusal", "refusal": part.refusal}
 
 
-def text_content(text: str) -> Json:
+def text_content(text: str, annotations: Sequence[Json] = ()) -> Json:
     """Returns the content of a text."""
-    return {"type": "text", "text": {"value": text, "annotations": []}}
+    return {"type": "text", "text": {"value": text, "annotations": list(annotations)}}
+
+
+def _file_citations(part: OutputText) -> Iterator[Json]:
+    """Yields the files that a text cites; the protocol knows no pages of the web."""
+    for one in part.annotations:
+        if not isinstance(one, FileCitation) or not one.file_id:
+            continue
+        start, end = one.start_index or 0, one.end_index or 0
+        if 0 <= start <= end <= len(part.text):
+            yield {
+                "type": "file_citation",
+                "text": part.text[start:end],
+                "start_index": start,
+                "end_index": end,
+                "file_citation": {"file_id": one.file_id},
+            }
+
+
+def hosted_call(call: HostedCall) -> Json | None:
+    """Returns a call of a tool that the provider of the model runs, if the protocol knows it."""
+    shown: Json = {"id": call.call_id, "type": call.tool}
+    if call.tool == "code_interpreter":
+        outputs = [{"type": "logs", "logs": call.output}] if call.output else []
+        return {**shown, call.tool: {"input": call.arguments, "outputs": outputs}}
+    if call.tool == "file_search":
+        files = [one for one in call.sources if isinstance(one, FileCitation)]
+        results = [{"file_id": one.file_id, "file_name": one.filename, "score": 0} for one in files]
+        return {**shown, call.tool: {"results": results}}
+    return None
 
 
 def step_object(

@@ -9,6 +9,7 @@ from treadle.domain.events import (
     Event,
     HandedOff,
     MessageAdded,
+    ProviderItemAdded,
     ResponseCompleted,
     RunCancelled,
     RunCancelling,
@@ -26,10 +27,11 @@ from treadle.domain.events import (
     ToUserDelta,
     UsageAdded,
 )
-from treadle.domain.items import Message
+from treadle.domain.items import HostedCall, Message
 from treadle.domain.usage import Usage
 from treadle.server.assistants.assistants_objects import (
     Json,
+    hosted_call,
     incomplete_details,
     labels_of,
     last_error,
@@ -137,6 +139,8 @@ class RunFold:
                 self._request(event)
             case ToolOutputRecorded():
                 self._return(event)
+            case ProviderItemAdded() if event.item.call is not None:
+                self._add_hosted(event.item.call)
             case StepInterrupted():
                 self._void("run_failed")
             case ResponseCompleted():
@@ -295,6 +299,17 @@ class RunFold:
         self._step(id, "tool_calls", [])
         self.steps[-1]["step_details"]["tool_calls"] = [shown]
         self._emit_call(id, shown)
+
+    def _add_hosted(self, call: HostedCall) -> None:
+        """Shows a call of a hosted tool; of a call and its result, which may be two items, once."""
+        shown = hosted_call(call)
+        if shown is None or call.status == "in_progress":
+            return
+        id = f"step_{call.call_id}"
+        self._step(id, "tool_calls", [])
+        self.steps[-1]["step_details"]["tool_calls"] = [shown]
+        self._emit_call(id, shown)
+        self._close(id, call.status)
 
     def _emit_call(self, id: str, shown: Json) -> None:
         details = {"type": "tool_calls", "tool_calls": [{"index": 0, **shown}]}

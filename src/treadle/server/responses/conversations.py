@@ -11,7 +11,13 @@ from treadle.server.openai.errors import OPENAI_ERRORS
 from treadle.server.openai.models import PREFIX
 from treadle.server.operation import Operations
 from treadle.server.responses.create_request import Metadata
-from treadle.server.responses.input_items import ItemList, ItemQuery, input_item, page_of
+from treadle.server.responses.input_items import (
+    ItemList,
+    ItemQuery,
+    input_item,
+    input_items,
+    page_of,
+)
 from treadle.server.routes.items import given_items
 
 CONVERSATIONS = Operations("OpenAI conversations", prefix=PREFIX, errors=OPENAI_ERRORS)
@@ -143,7 +149,7 @@ async def list_conversation_items(request: ApiRequest[ItemQuery, None]) -> ItemL
     thread = await request.runtime.connect(request.path["thread_id"])
     query = request.query
     found = await thread.items(limit=query.limit, after=query.after, order=query.order)
-    page = page_of([input_item(item) for item in found], ItemQuery(limit=100, order="asc"))
+    page = page_of(input_items(found), ItemQuery(limit=100, order="asc"))
     return ItemList(
         data=page.data,
         first_id=page.first_id,
@@ -166,7 +172,7 @@ async def add_conversation_items(request: ApiRequest[Include, ConversationItems]
     thread = await request.runtime.connect(request.path["thread_id"])
     items = with_ids(given_items(request, request.body.items))
     await thread.add(items, key=request.headers.get(b"idempotency-key"))
-    return page_of([input_item(item) for item in items], ItemQuery(limit=100, order="asc"))
+    return page_of(input_items(items), ItemQuery(limit=100, order="asc"))
 
 
 @CONVERSATIONS.add(

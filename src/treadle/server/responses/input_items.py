@@ -1,12 +1,21 @@
 """What a response answers, as the Responses API lists it."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import Meta, Struct
 
-from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, Message
+from treadle.domain.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    Message,
+    ProviderItem,
+    Reasoning,
+)
 from treadle.errors import InvalidInput
+from treadle.server.responses.hosted_item import hosted_item
 from treadle.server.responses.response_object import Json
 
 ITEMS_AT_ONCE = 20
@@ -31,8 +40,15 @@ class ItemList(Struct, frozen=True, kw_only=True):
     object: Literal["list"] = "list"
 
 
+def input_items(items: Iterable[Item]) -> list[Json]:
+    """Returns items of a history; what only the provider of a model reads is left out."""
+    return [made for item in items if (made := input_item(item))]
+
+
 def input_item(item: Item) -> Json:
-    """Returns an item of a history."""
+    """Returns an item of a history; an empty object if only the provider of the model reads it."""
+    if isinstance(item, ProviderItem):
+        return {} if item.call is None else hosted_item(item.call)
     fields = cast("Json", msgspec.to_builtins(item))
     fields.pop("provider_fields", None)
     match item:
@@ -45,7 +61,7 @@ def input_item(item: Item) -> Json:
         case FunctionCallOutput():
             fields.setdefault("status", "completed")
             fields.setdefault("id", f"{item.call_id}_output")
-        case _:
+        case Reasoning():
             fields.setdefault("summary", [])
     return fields
 

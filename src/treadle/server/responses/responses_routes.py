@@ -13,7 +13,7 @@ from treadle.server.operation import Answer, Operations
 from treadle.server.problems import RequestRefused
 from treadle.server.responses.create_request import CreateResponse
 from treadle.server.responses.found_response import find_response
-from treadle.server.responses.input_items import ItemList, ItemQuery, input_item, page_of
+from treadle.server.responses.input_items import ItemList, ItemQuery, input_items, page_of
 from treadle.server.responses.response_object import Json
 from treadle.server.responses.response_start import start_response
 from treadle.server.routes.runs import wait_for, wait_seconds
@@ -175,4 +175,4 @@ async def list_input_items(request: ApiRequest[ItemQuery, None]) -> ItemList:
     """Lists what a response answers."""
     found = await find_response(request.runtime, request.path["run_id"])
     await found.read()
-    return page_of([input_item(item) for item in await found.input()], request.query)
+    return page_of(input_items(await found.input()), request.query)
