@@ -85,7 +85,7 @@ from treadle.domain.items import (
     Message,
     user_message,
 )
-from treadle.domain.state import Announcement, OpenJob, SteeringMessage, ThreadState
+from treadle.domain.state import Announcement, OpenJob, SteeringMessage, ThreadState, ToolCount
 from treadle.domain.usage import Spent, Usage
 from treadle.errors import InvalidTransition
 
@@ -726,3 +726,21 @@ def test_a_hand_over_and_a_continuation_let_the_run_go_on() -> None:
     continued = fold([*closed, RunContinued(run_id=R)]).run
     assert continued is not None
     assert (continued.last_step, continued.hooked) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("started", "is_error", "expected"),
+    [
+        (True, False, (ToolCount("look", 1, 1),)),
+        (True, True, (ToolCount("look", 1, 0),)),  # it was made, and has failed
+        (False, True, ()),  # it was refused
+    ],
+)
+def test_calls_that_were_made_are_counted(
+    started: bool, is_error: bool, expected: tuple[ToolCount, ...]
+) -> None:
+    output = replace(OUTPUT, item=replace(OUTPUT.item, is_error=is_error))
+    running = [RUNNING] if started else []
+    state = fold([*begun(), STEP, CALL, *running, RESPONSE, output, STEP_DONE])
+    assert state.run is not None
+    assert state.run.tools == expected
