@@ -9,6 +9,7 @@ from treadle import Restate, Runtime
 from treadle.actors.restate_endpoint import Endpoint
 from treadle.errors import ConfigurationError
 from treadle.journal.memory import MemoryJournal
+from treadle.server import ServerSettings
 
 INGRESS = "http://restate:8080"
 
@@ -49,6 +50,7 @@ async def _hold(_: str) -> bool:
 def test_a_token_is_not_shown() -> None:
     settings = Restate("https://example.restate.cloud:8080", token="secret")
     assert "secret" not in repr(settings)
+    assert "secret" not in repr(ServerSettings(restate_token="secret"))
 
 
 def test_restate_needs_a_shared_database() -> None:

@@ -202,6 +202,8 @@ async def test_a_server_listens_for_others_where_it_is_told_to(tmp_path: Path) -
         ('node_host = "0.0.0.0"', "TLS"),
         ('node_certificate = "node.pem"', "belong together"),
         ("node_port = 70000", "not a port"),
+        ('restate_ingress = "restate"', "ingress="),
+        ('restate_ingress = "http://x"\nrestate_host = "0.0.0.0"', "identity_keys"),
     ],
 )
 async def test_settings_of_a_node_that_do_not_fit(tmp_path: Path, given: str, word: str) -> None:

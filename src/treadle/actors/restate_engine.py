@@ -8,7 +8,7 @@ Which node has a thread is in the database, as it is without Restate, and Restat
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from treadle.actors import restate_endpoint
@@ -221,6 +221,11 @@ class RestateEngine(PostgresEngine):
             return 0
         self._sweep_at = now + SWEEP_SECONDS
         return LIMIT
+
+    def _take_share(self, waiting: Mapping[str, bool]) -> None:
+        super()._take_share(waiting)
+        if waiting:
+            self._sweep_at = 0.0  # the next look finds what no node has taken as its share
 
     def _node_ended(self) -> None:
         self._sweep_at = 0.0

@@ -32,6 +32,7 @@ keys_option = click.option("--keys", help="The file of the keys. Default: next t
 @click.option("--memory", is_flag=True, help="Do not store the conversations.")
 @click.option("--auth/--no-auth", default=None, help="Whether requests need a key. Default: yes.")
 @keys_option
+@click.option("--restate", help="The URL of a Restate ingress, which asks servers to drive.")
 @config_option
 @click.option("--model", help="The model of the demo agent.")
 @click.option(
@@ -50,6 +51,7 @@ def serve(
     memory: bool,
     auth: bool | None,
     keys: str | None,
+    restate: str | None,
     config: Path | None,
     model: str | None,
     folder: Path,
@@ -61,6 +63,7 @@ def serve(
     set by a variable such as TREADLE_PORT, or in a file.
     """
     options = {"host": host, "port": port, "database": database, "keys": keys, "auth": auth}
+    options["restate_ingress"] = restate
     settings = load_settings(options, os.environ, config)
     if memory and database:
         raise ConfigurationError("Use only one of --memory and --database.")

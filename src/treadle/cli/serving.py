@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from treadle.actors.restate import Restate
 from treadle.bus.listener import NodeListener
 from treadle.cli.database import Database, file_of, shown, url_of, with_access
 from treadle.cli.model_choice import choose_model
@@ -49,6 +50,7 @@ async def serve(
         url,
         agents=agents,
         listener=listener,
+        engine=_restate(settings),
         max_runs_per_owner=settings.max_runs_per_owner,
         max_runs_per_node=settings.max_runs_per_node or None,
     )
@@ -98,6 +100,22 @@ def _listener(settings: ServerSettings) -> NodeListener | None:
             "node_certificate, node_key and node_authority belong together; set all of them."
         )
     return NodeListener(host, port, name) if settings.node_host or port or name else None
+
+
+def _restate(settings: ServerSettings) -> Restate | None:
+    """Returns the Restate server that asks this one to drive threads, None without one."""
+    if not settings.restate_ingress:
+        return None
+    return Restate(
+        settings.restate_ingress,
+        settings.restate_admin,
+        settings.restate_url,
+        settings.restate_host,
+        settings.restate_port,
+        settings.restate_keys,
+        settings.restate_token,
+        settings.restate_service,
+    )
 
 
 def tune_collector() -> None:

@@ -59,6 +59,10 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
       `node_host`.
     - `node_certificate`, `node_key`, `node_authority`: PEM files: the certificate of this server
       for the others, its key, and the authority of the certificates of all.
+    - `restate_ingress`: the URL of the ingress of a Restate server that asks the servers of a
+      PostgreSQL database to drive threads. `restate_admin`, `restate_url`, `restate_host`,
+      `restate_port`, `restate_keys`, `restate_token`, `restate_service`: the other fields of
+      `treadle.Restate`; `restate_keys` are its `identity_keys`.
     """
 
     host: str = "127.0.0.1"
@@ -93,6 +97,18 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     node_certificate: str = ""
     node_key: str = ""
     node_authority: str = ""
+    restate_ingress: str = ""
+    restate_admin: str = ""
+    restate_url: str = ""
+    restate_host: str = "127.0.0.1"
+    restate_port: int = 9080
+    restate_keys: tuple[str, ...] = ()
+    restate_token: str = ""
+    restate_service: str = "treadle"
+
+    def __repr__(self) -> str:
+        fields = [name for name in self.__struct_fields__ if name != "restate_token"]
+        return f"ServerSettings({', '.join(f'{name}={getattr(self, name)!r}' for name in fields)})"
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
