@@ -56,6 +56,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes look at each other more often than they do elsewhere."""
     monkeypatch.setattr(postgres_engine, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(postgres_engine, "CONFIRM_SECONDS", 0.1)
+    monkeypatch.setattr(postgres_engine, "SWEEP_SECONDS", 3600)  # what ends tells the others
 
 
 class SlowModel:
@@ -316,6 +317,8 @@ async def test_a_message_that_was_kept_as_its_thread_was_lost_is_not_sent_again(
         await is_kept.wait()
         await asyncio.to_thread(execute, url, "UPDATE thread SET node = NULL")
         cast("Any", engine_of(one))._lose(thread.id)
+        tell = "SELECT pg_notify('treadle_' || 'inbox'::regclass::oid, '')"
+        await asyncio.to_thread(execute, url, tell)
         monkeypatch.undo()
         sent(*late.pop())
         run = await asyncio.wait_for(sending, 10)

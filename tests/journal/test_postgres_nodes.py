@@ -10,6 +10,8 @@ import pytest
 from tests.journal.story import Driver, conversation, make
 from tests.postgres import server
 
+from treadle.domain.entries import SendEntry
+from treadle.domain.items import user_message
 from treadle.errors import JournalClosed, JournalUnavailable, StaleWriter
 from treadle.journal import postgres
 from treadle.journal.postgres import PostgresJournal
@@ -150,3 +152,30 @@ async def test_a_thread_is_taken_and_given_back_as_the_node_that_this_process_is
         )
         assert (kept, is_taken) == (["t1"], True)
         assert await nodes.nodes_of(["t1", "t2"]) == {"t2": nodes.id}
+
+
+async def test_a_look_finds_entries_and_a_sweep_all_that_is_unfinished(url: str) -> None:
+    async with opened(url) as journal:
+        driver = await make(journal)
+        await driver.append(conversation())
+        await journal.nodes.join(["a"])
+
+        async def found(*, sweeps: bool) -> dict[str, bool]:
+            seen = await journal.nodes.look(["a"], (), beats=False, sweeps=sweeps, limit=10)
+            return dict(seen.threads)
+
+        assert await found(sweeps=True) == {}
+        with raw(url) as connection:
+            connection.execute("UPDATE activity SET status = 'in_progress'")
+        assert await found(sweeps=False) == {}
+        assert await found(sweeps=True) == {"thread_1": False}
+        await journal.enqueue("thread_1", SendEntry("run_9", user_message("hi")))
+        assert await found(sweeps=False) == {"thread_1": True}
+        assert await found(sweeps=True) == {"thread_1": True}
+        with raw(url) as connection:  # a node without a lock ends, and what it had is found
+            connection.execute("DELETE FROM inbox")
+            connection.execute("INSERT INTO node (id) VALUES (99)")
+        seen = await journal.nodes.look(["a"], (), beats=False, sweeps=False, limit=10)
+        assert [node for node, _ in seen.suspects] == [99]
+        seen = await journal.nodes.look(["a"], seen.suspects, beats=False, sweeps=False, limit=10)
+        assert (list(seen.dead), dict(seen.threads)) == ([99], {"thread_1": False})

@@ -34,6 +34,10 @@ LOOK_SECONDS = 0.5
 CONFIRM_SECONDS = 0.25
 """How soon it looks again at a node whose lock is free: it may have lost its connection only."""
 
+SWEEP_SECONDS = 5.0
+"""How often a node searches all unfinished runs for those that no node has: one that ends, gives
+back or is replaced tells the others, and an entry is found by each look."""
+
 LIMIT = 500
 """The most threads that one look finds."""
 
@@ -90,6 +94,7 @@ class PostgresEngine:
         self._listener: Listener | None = None
         self._watching: asyncio.Task[None] | None = None
         self._beat_at = 0.0
+        self._sweeps_at = 0.0
         self._is_draining = False
         self._suspects: Sequence[tuple[int, str]] = ()
         self._others: Mapping[int, Sequence[str]] = {}
@@ -344,6 +349,11 @@ class PostgresEngine:
         """Returns after how many seconds it looks again."""
         return CONFIRM_SECONDS if self._suspects else LOOK_SECONDS * (0.5 + self._jitter())
 
+    def _sweeps(self) -> bool:
+        """Whether the next look searches all unfinished runs; full nodes tell no one of theirs."""
+        is_due = asyncio.get_running_loop().time() >= self._sweeps_at
+        return is_due or bool(self._permits.room(self._here))
+
     def _limit(self) -> int:
         """Returns the most threads that the next look finds."""
         return LIMIT
@@ -395,6 +405,7 @@ class PostgresEngine:
         return first == mine
 
     def _node_ended(self) -> None:
+        self._sweeps_at = 0.0
         self._changed.set()
         if self._worker is not None:
             self._worker.node_ended()
@@ -412,12 +423,16 @@ class PostgresEngine:
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
         beats = loop.time() - self._beat_at >= BEAT_SECONDS
+        sweeps = self._sweeps()
         seen = await self._nodes.look(
             [] if self._is_draining else list(self._agents()),
             self._suspects,
             beats=beats,
+            sweeps=sweeps,
             limit=self._limit(),
         )
+        if sweeps and not seen.threads:
+            self._sweeps_at = loop.time() + SWEEP_SECONDS
         self._suspects, self._others = seen.suspects, seen.others
         if not seen.is_member:
             await self._rejoin()

@@ -215,6 +215,9 @@ class RestateEngine(PostgresEngine):
         pause = super()._pause()
         return min(pause, HELD_LOOK_SECONDS * (0.5 + self._jitter())) if self._held else pause
 
+    def _sweeps(self) -> bool:
+        return True
+
     def _limit(self) -> int:
         now = asyncio.get_running_loop().time()
         if now < self._sweep_at:

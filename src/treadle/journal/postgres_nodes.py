@@ -153,15 +153,22 @@ class Nodes:
         return kept
 
     async def look(
-        self, agents: Sequence[str], suspects: Sequence[tuple[int, str]], *, beats: bool, limit: int
+        self,
+        agents: Sequence[str],
+        suspects: Sequence[tuple[int, str]],
+        *,
+        beats: bool,
+        sweeps: bool,
+        limit: int,
     ) -> Look:
         """Looks at the other nodes, removes dead ones, and finds at most `limit` threads to drive.
 
-        With `beats`, the heartbeat of this node is written first.
+        With `beats`, the heartbeat of this node is written first. Without `sweeps`, only threads
+        with entries are found, unless a node was removed.
         """
         node = self._require_id()
         return await self._write(
-            lambda connection: look(connection, node, agents, suspects, beats, limit)
+            lambda connection: look(connection, node, agents, suspects, beats, sweeps, limit)
         )
 
     async def take(self, thread_id: str) -> bool | None:
@@ -369,13 +376,20 @@ _TAKE = f"""
 # Owners take turns, so that one with thousands of threads does not hold up the others.
 _WAITING = f"""
     SELECT id, EXISTS (SELECT 1 FROM inbox i WHERE i.n = waiting.n) FROM (
-        SELECT t.id, t.n, row_number() OVER (PARTITION BY t.owner ORDER BY t.n) AS turn FROM (
-            SELECT n FROM activity WHERE status IN ('queued', 'in_progress', 'cancelling')
-            UNION SELECT n FROM activity WHERE jobs > 0 UNION SELECT n FROM inbox
-        ) AS one JOIN thread t ON t.n = one.n
+        SELECT t.id, t.n, row_number() OVER (PARTITION BY t.owner ORDER BY t.n) AS turn
+        FROM (%s) AS one JOIN thread t ON t.n = one.n
         WHERE {_IS_FREE} OR (t.node = ? AND EXISTS (SELECT 1 FROM inbox i WHERE i.n = t.n))
     ) AS waiting ORDER BY turn, id LIMIT ?
 """  # noqa: S608 - of constants
+_WITH_ENTRIES = _WAITING % "SELECT DISTINCT n FROM inbox"
+# It visits each thread with a run, on whichever node.
+_UNFINISHED = (
+    _WAITING
+    % """
+    SELECT n FROM activity WHERE status IN ('queued', 'in_progress', 'cancelling')
+    UNION SELECT n FROM activity WHERE jobs > 0 UNION SELECT n FROM inbox
+"""
+)
 
 
 def take(connection: PostgresConnection, node: int, thread_id: str) -> bool | None:
@@ -427,6 +441,7 @@ def look(
     agents: Sequence[str],
     suspects: Sequence[tuple[int, str]],
     beats: bool,
+    sweeps: bool,
     limit: int,
 ) -> Look:
     """Does what `Nodes.look` does, in one transaction."""
@@ -457,7 +472,10 @@ def look(
             (id, beat_at),
         )
         removed += [number for (number,) in rows.fetchall()]
-    rows = connection.execute(_WAITING, (node, node, node, limit))
+    if removed:
+        connection.execute(f"SELECT pg_notify({CHANNEL}, '')")  # the others take their shares
+    waiting = _UNFINISHED if sweeps or removed else _WITH_ENTRIES
+    rows = connection.execute(waiting, (node, node, node, limit))
     threads = dict(rows.fetchall())
     living = {id: agents for id, _, agents, *_ in others if id not in removed}
     return Look(True, living, removed, suspected, threads)
