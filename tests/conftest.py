@@ -26,6 +26,7 @@ TypeAdapter(int)
 
 # Clients of tests trust no certificates; to read those of the system takes each of them 20 ms.
 os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
+os.environ.pop("SSL_CERT_FILE", None)
 
 # How long an example takes depends on the load of the machine; its result does not.
 settings.register_profile("any_load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
