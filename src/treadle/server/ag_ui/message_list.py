@@ -220,10 +220,9 @@ class MessageList:
                     yield self._output(item)
             case ProviderItem():
                 # A call and its result may be two items; the second one contains both.
-                if item.call is not None and item.call.status != "in_progress":
-                    yield {"id": hosted_id(item.call), "role": "activity"} | hosted_activity(
-                        item.call
-                    )
+                call = item.call
+                if call is not None and call.status != "in_progress":
+                    yield {"id": hosted_id(call), "role": "activity", **hosted_activity(call)}
             case _:
                 assert_never(item)
 
