@@ -293,6 +293,19 @@ async def test_a_page_read_before_a_removal_is_corrected_by_the_next_search(node
     assert await nodes.rows("SELECT text FROM archive_passage") == []
 
 
+async def test_a_search_does_not_wait_for_vectors_of_deleted_texts(nodes: Nodes) -> None:
+    teller = await nodes.teller()
+    await teller.note("t1", "blue")
+    await teller.note("t2", "red")
+    archive = await nodes.node(Counting())
+    await archive._follow(OWNER)
+    await archive._run(lambda c: archive._made.claim(c, OWNER, 0))
+    await teller.delete("t1")  # by a process that ended before it swept
+    assert (await nodes.counts())["vector"] == 2
+    async with asyncio.timeout(10):
+        assert await texts(archive, "query", by="vector") == ["red"]
+
+
 async def test_two_nodes_index_at_once(nodes: Nodes) -> None:
     teller = await nodes.teller()
     for n in range(50):

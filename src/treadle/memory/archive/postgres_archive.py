@@ -206,7 +206,7 @@ class PostgresArchive:
                 await self._embed(owner, texts)
                 limit -= len(texts)
             elif asyncio.get_running_loop().time() < end and await self._run(
-                lambda c: self._made.is_claimed(c, owner)
+                lambda c: self._made.are_coming(c, owner)
             ):
                 await asyncio.sleep(LOOK_SECONDS)
             else:

@@ -28,7 +28,12 @@ REFUSED_SECONDS = 3600
 UNUSED_DAYS = 7
 """After which time the vectors of an embedder are removed that no node uses any more."""
 
-_WAITING = f"o = ? AND e = ? AND vector IS NULL AND tries < {TRIES}"
+# A subquery that the planner does not turn into a join, which could read all passages.
+_HAS_TEXT = (
+    "(SELECT true FROM archive_passage p"
+    " WHERE p.o = archive_vector.o AND p.digest = archive_vector.digest LIMIT 1)"
+)
+_MISSING = f"o = ? AND e = ? AND vector IS NULL AND {_HAS_TEXT}"
 
 
 class Unembedded(NamedTuple):
@@ -113,26 +118,27 @@ class PostgresVectors:
             rows = connection.execute(
                 "UPDATE archive_vector v SET tries = tries + 1, is_claimed = true,"  # noqa: S608 - of constants
                 f" until = now() + interval '{CLAIM_SECONDS} seconds' WHERE v = ANY(ARRAY("
-                f"SELECT v FROM archive_vector WHERE {_WAITING} AND until <= now()"
-                " ORDER BY v DESC LIMIT ? FOR UPDATE SKIP LOCKED)) RETURNING v, digest,"
+                f"SELECT v FROM archive_vector WHERE {_MISSING} AND tries < {TRIES}"
+                " AND until <= now() ORDER BY v DESC LIMIT ? FOR UPDATE SKIP LOCKED))"
+                " RETURNING v, digest,"
                 " (SELECT text FROM archive_passage p WHERE p.o = v.o AND p.digest = v.digest"
                 " LIMIT 1)",
                 (*found, limit),
             ).fetchall()
         return [Unembedded(digest, text) for _, digest, text in sorted(rows)[::-1] if text]
 
-    def is_claimed(self, connection: PostgresConnection, owner: str) -> bool:
-        """Returns whether other processes are embedding texts of an owner."""
+    def are_coming(self, connection: PostgresConnection, owner: str) -> bool:
+        """Returns whether vectors of an owner are to be made, or are being made by any process."""
         found = self._found_owner(connection, owner)
         if found is None:
             return False
-        (is_claimed,) = connection.execute(
-            # A claim that has just ended counts, so that a search does not miss its text.
-            "SELECT EXISTS (SELECT 1 FROM archive_vector WHERE o = ? AND e = ? AND vector IS NULL"  # noqa: S608 - of constants
-            f" AND is_claimed AND (until > now() OR tries < {TRIES}))",
+        (are_coming,) = connection.execute(
+            # A claim that has not been committed yet, or has just ended, is not seen as one.
+            f"SELECT EXISTS (SELECT 1 FROM archive_vector WHERE {_MISSING}"  # noqa: S608 - of constants
+            f" AND (is_claimed AND until > now() OR tries < {TRIES} AND until <= now()))",
             found,
         ).fetchone()
-        return is_claimed
+        return are_coming
 
     def renew(self, connection: PostgresConnection, owner: str, digests: Sequence[str]) -> None:
         """Keeps the claim of texts."""
