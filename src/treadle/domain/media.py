@@ -131,7 +131,8 @@ def type_by_name(name: str) -> str:
     """Returns the type that the end of a name or of a path claims, "" if it says nothing."""
     # `guess_type` reads files of the system at its first call, which may be in an event loop.
     _, dot, end = name.rpartition(".")
-    return mimetypes.types_map.get(f".{end.lower()}", "") if dot else ""
+    mark = f".{end.lower()}" if dot else ""
+    return mimetypes.types_map.get(mark) or mimetypes.common_types.get(mark, "")
 
 
 def _marked(head: bytes) -> str:
