@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.bus.directory import Directory, Place
 
 from treadle.actors.following import Following
-from treadle.bus import follower_connection, network
+from treadle.bus import follower_connection, network, node_link
 from treadle.bus.base import Bus
 from treadle.bus.local import LocalBus
 from treadle.bus.network import NetworkBus
@@ -121,10 +121,17 @@ async def read_to_end(subscription: Subscription) -> list[int]:
     return seen
 
 
+def break_connections(bus: Bus) -> None:
+    """Cuts the connections to other nodes, with what is under way in them."""
+    for _, link in getattr(bus, "_links", {}).values():
+        if link._writer is not None:
+            link._writer.transport.abort()
+
+
 ACTS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["watch", "watch all", "work", "work", "write", "write", "record", "leave"]
+            ["watch", "watch all", "work", "work", "write", "write", "record", "leave", "break"]
         ),
         st.sampled_from(THREADS),
         st.integers(0, 6),
@@ -157,6 +164,8 @@ async def play(make_bus: Callable[[], Bus], acts: Sequence[tuple[str, str, int]]
             case "leave" if readers:
                 _, _, subscription = readers.pop(turns % len(readers))
                 await subscription.aclose()
+            case "break":
+                break_connections(bus)
             case "record":
                 driving.record(thread_id, lambda seq: RunFinishing(seq=seq, run_id="r"))
             case _:
@@ -191,10 +200,16 @@ def test_nothing_is_lost_through_the_bus_of_a_process(acts: Sequence[tuple[str, 
 @pytest.mark.real_clock
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ACTS)
+@example([("watch", "t0", 6), ("work", "t0", 0), ("break", "t0", 0), ("work", "t0", 0)])
+@example(
+    [("watch", "t0", 6), ("write", "t0", 0), ("work", "t0", 0), ("write", "t0", 0)] * 2
+    + [("break", "t0", 0)] * 2
+)
 def test_nothing_is_lost_over_the_network(
     monkeypatch: pytest.MonkeyPatch, acts: Sequence[tuple[str, str, int]]
 ) -> None:
     monkeypatch.setattr(network, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(follower_connection, "TICK_SECONDS", 0.001)
+    monkeypatch.setattr(node_link, "MAX_FAILURES", 100)  # the node can be reached
     place = Place()
     asyncio.run(play(lambda: NetworkBus(Directory(place, *THREADS)), acts))

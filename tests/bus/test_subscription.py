@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.structs import replace
 
+from treadle.bus import live_log
 from treadle.bus.event_queue import EventQueue
 from treadle.bus.position import UNSEEN, Block, Position
 from treadle.bus.subscription import Subscription
@@ -696,6 +697,103 @@ def test_all_is_collected_from_the_end_of_the_first_wait() -> None:
         assert seen == [done, stage.journal[1]]
 
     run(main())
+
+
+AGENT_ACTS = st.lists(st.sampled_from(["work", "write", "own text", "record"]), max_size=60)
+
+
+def act_of_agent(stage: Stage, act: str, number: int) -> None:
+    """Plays an act on a topic, that of two agents that has the number."""
+    scope = f"agent {number % 2}"
+    if act == "record":
+        stage.durable(RunFinishing(seq=stage.next_seq(), run_id="r"))
+        return
+    event: LiveEvent = TextDelta("item", f"<{number}>")
+    if act == "work":
+        event = AgentEvent("call", scope, scope, RunFinishing(seq=number + 1, run_id="agent"))
+    elif act == "write":
+        event = AgentEvent("call", scope, scope, event)
+    stage.topic.publish_live(event)
+
+
+async def taken(subscription: Subscription) -> list[Event]:
+    """Returns all events that there are."""
+    seen = list[Event]()
+    while True:
+        if (event := subscription.take()) is not None:
+            seen.append(event.event)
+        elif subscription._topic is None or subscription._read_to < subscription._until:
+            await subscription.wait()
+        else:
+            return seen
+
+
+def without_texts(events: Sequence[Event]) -> list[Event]:
+    return [
+        event
+        for event in events
+        if not isinstance(event.event if isinstance(event, AgentEvent) else event, TextDelta)
+    ]
+
+
+@given(AGENT_ACTS, st.integers(0, 60), st.sampled_from([2, 3, 1000]))
+def test_a_reader_that_returns_gets_what_agents_did(
+    acts: Sequence[str], left_at: int, limit: int
+) -> None:
+    """Where it left off, or where its queue was full: in the same order, each event once."""
+
+    async def main() -> None:
+        stage, after = Stage(), Position(0)
+        there = stage.watch()
+        seen = await taken(there)
+        slow = stage.watch(limit=limit)
+        slowly = await taken(slow)
+        returning = list[Event]()
+        for number, act in enumerate(acts):
+            act_of_agent(stage, act, number)
+            now = await taken(there)
+            seen += now
+            if number < left_at:
+                after = Position.parse(there.position)
+                returning += now
+        back = stage.watch(after)
+        returned = await taken(back)
+        while slow._queue.is_lagging or len(slow._queue):
+            if slow._queue.is_lagging:
+                await slow.wait()
+            slowly += await taken(slow)
+        for events in (returning + returned, slowly):
+            assert without_texts(events) == without_texts(seen)
+            assert texts_of(events) == texts_of(seen)
+
+    run(main())
+
+
+def texts_of(events: Sequence[Event]) -> dict[str, str]:
+    """Returns the texts of the thread and of both agents."""
+    texts = dict[str, str]()
+    for event in events:
+        inner = event.event if isinstance(event, AgentEvent) else event
+        scope = event.thread_id if isinstance(event, AgentEvent) else ""
+        if isinstance(inner, TextDelta):
+            texts[scope] = texts.get(scope, "") + inner.delta
+    return texts
+
+
+def test_a_topic_keeps_a_bounded_number_of_events_of_agents(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live_log, "MAX_EVENTS", 5)
+    topic = Topic()
+    for number in range(1, 100):
+        event = RunFinishing(seq=number, run_id="agent")
+        topic.publish_live(AgentEvent("call", "agent", "thread", event))
+        topic.publish_live(TextDelta("item", f"<{number}>"))
+        kept = topic.after(Position(0))
+        there = [one for one in kept if isinstance(one.event, AgentEvent)]
+        assert min(number, 5) <= len(there) < 10
+        text = "".join(one.event.delta for one in kept if isinstance(one.event, TextDelta))
+        assert text == "".join(f"<{one}>" for one in range(1, number + 1))
 
 
 def test_a_text_does_not_come_again_after_the_thread_was_driven_here_for_a_while() -> None:

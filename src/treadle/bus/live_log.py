@@ -1,4 +1,4 @@
-"""The live events that a reader can come back to: how every text has grown, event by event."""
+"""The live events that a reader can come back to: growth of texts, and what other agents did."""
 
 from array import array
 from bisect import bisect_left, bisect_right
@@ -37,6 +37,9 @@ from treadle.domain.events import (
 )
 
 _Announcement = ToolCallStarted | HostedCallProgress
+
+MAX_EVENTS = 1000
+"""How many events of other agents are kept at least; the oldest are dropped at twice as many."""
 
 _Scope = tuple[str, ...]
 """The threads of other agents through which an event came; empty for the thread's own."""
@@ -99,16 +102,32 @@ class _Stretch:
         return Piece(event, numbers[begin], numbers[end - 1])
 
 
+class _AgentStretch(_Stretch):
+    """An event that is durable on the thread of another agent: in this log, it has landed."""
+
+    __slots__ = ()
+
+    def __init__(self, seq: int, n: int, event: AgentEvent) -> None:
+        text = _Text((), "", "")
+        # As of the next durable event: a reader that knows only those up to `seq` has not seen it.
+        text.landed = seq + 1
+        super().__init__(text, seq, event)
+        self.numbers.append(n)
+
+
 class LiveLog:
     """The deltas and announced calls of a thread, its own and those of agents that work for it.
 
     Texts in flight are kept, and those that landed (their item is durable, or was cut off) in the
     run in progress or the one before it. So a reader that comes back within these gets each text
     to its last character. One that comes back later reads of older texts the durable event alone.
+
+    The events that are durable on the threads of these agents are kept as long, up to `MAX_EVENTS`.
     """
 
     def __init__(self) -> None:
         self._stretches: list[_Stretch] = []  # in the order in which they began
+        self._events = 0  # how many of them are events of other agents
         self._in_flight: dict[object, _Stretch] = {}  # the last one of each text
         self._runs: tuple[int, int] = (0, 0)
         self._heard: dict[_Scope, int] = {}  # the last durable event of each other agent
@@ -129,10 +148,12 @@ class LiveLog:
         if delta is None:
             scope, inner = _unwrap(event)
             if not isinstance(inner, _Announcement):
-                if scope:
+                if isinstance(event, AgentEvent):
                     # As of the next durable event: a reader that knows only those up to `seq` has
                     # not seen the text.
                     self.land(event, seq + 1)
+                    if isinstance(inner, DurableEvent):
+                        self._keep(_AgentStretch(seq, n, event))
                 return  # of the moment: a reader that lags misses it
             key = scope, type(inner), inner.item_id
         stretch = self._in_flight.get(key)
@@ -220,7 +241,8 @@ class LiveLog:
     def after(self, position: Position) -> list[Envelope]:
         """Returns the live events that a reader at `position` has not seen, in order.
 
-        The deltas of a text are joined between two durable events. Deltas from before the event
+        The deltas of a text are joined between two durable events, of this thread or of another
+        agent. Deltas from before the event
         `position.seq`, of texts that had not landed by it, come first if the reader was not there.
         """
         seq, n = position
@@ -239,8 +261,18 @@ class LiveLog:
             if at > seq and stretches[0].numbers[0] == 0:
                 # Followed from here on: what there was before comes first.
                 result += place_rest(_pieces(stretches, -1, 0), at, Block(0, 0, 0))
-            result += place(_pieces(stretches, start), at, start)
+            result += place(_pieces_after(stretches, start), at, start)
         return result
+
+    def _keep(self, stretch: _AgentStretch) -> None:
+        self._stretches.append(stretch)
+        self._events += 1
+        if self._events < 2 * MAX_EVENTS:
+            return
+        old = [one for one in self._stretches if isinstance(one, _AgentStretch)][:-MAX_EVENTS]
+        dropped = set(old)
+        self._stretches = [one for one in self._stretches if one not in dropped]
+        self._events = MAX_EVENTS
 
     def _land(self, scope: _Scope, event: Event, seq: int) -> None:
         item_id = getattr(getattr(event, "item", None), "id", "")
@@ -283,6 +315,7 @@ class LiveLog:
                 for stretch in self._stretches
                 if stretch.text.landed is None or stretch.text.landed >= before
             ]
+            self._events = sum(isinstance(one, _AgentStretch) for one in self._stretches)
 
 
 def _unwrap(event: Event) -> tuple[_Scope, Event]:
@@ -315,7 +348,26 @@ def _text_of(event: Event) -> _Text:
 
 
 def _pieces(stretches: Iterable[_Stretch], low: int, high: int | None = None) -> list[Piece]:
-    pieces = [stretch.between(low, high) for stretch in stretches]
+    return _by_start(stretch.between(low, high) for stretch in stretches)
+
+
+def _pieces_after(stretches: Sequence[_Stretch], low: int) -> list[Piece]:
+    """Returns what came after live event `low`; no text is joined across an agent's event."""
+    cuts = [one.numbers[0] for one in stretches if isinstance(one, _AgentStretch)]
+    pieces: list[Piece | None] = []
+    for stretch in stretches:
+        numbers, start = stretch.numbers, low
+        begin = bisect_right(numbers, low)
+        if begin == len(numbers):
+            continue
+        for cut in cuts[bisect_left(cuts, numbers[begin]) : bisect_left(cuts, numbers[-1])]:
+            pieces.append(stretch.between(start, cut))
+            start = cut
+        pieces.append(stretch.between(start))
+    return _by_start(pieces)
+
+
+def _by_start(pieces: Iterable[Piece | None]) -> list[Piece]:
     return sorted((piece for piece in pieces if piece is not None), key=attrgetter("first"))
 
 
