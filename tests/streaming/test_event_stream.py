@@ -3,6 +3,7 @@
 import json
 import struct
 from contextlib import suppress
+from itertools import accumulate
 from zlib import crc32
 
 import pytest
@@ -28,14 +29,14 @@ def header(name: bytes, kind: int, value: bytes) -> bytes:
     return bytes([len(name)]) + name + bytes([kind]) + size + value
 
 
-STREAM = b"".join(
-    [
-        message("messageStart", b'{"role":"assistant"}'),
-        message("contentBlockDelta", '{"delta":{"text":"Grüße"}}'.encode()),
-        message("contentBlockDelta", b""),
-        message("throttlingException", b'{"message":"slow"}', "exception"),
-    ]
-)
+MESSAGES = [
+    message("messageStart", b'{"role":"assistant"}'),
+    message("contentBlockDelta", '{"delta":{"text":"Grüße"}}'.encode()),
+    message("contentBlockDelta", b""),
+    message("throttlingException", b'{"message":"slow"}', "exception"),
+]
+STREAM = b"".join(MESSAGES)
+STARTS = [0, *accumulate(len(one) for one in MESSAGES[:-1])]
 FRAMES: list[Frame] = [
     (b"messageStart", b'{"role":"assistant"}'),
     (b"contentBlockDelta", '{"delta":{"text":"Grüße"}}'.encode()),
@@ -48,6 +49,19 @@ def parsed(*chunks: bytes) -> list[Frame]:
     parser = EventStreamParser()
     frames = [frame for chunk in chunks for frame in parser.feed(chunk)]
     return [*frames, *parser.flush()]
+
+
+def ended(*chunks: bytes | bytearray) -> tuple[list[Frame], str]:
+    """The events, and the error that came after them."""
+    parser = EventStreamParser(max_frame_bytes=100_000)
+    frames: list[Frame] = []
+    try:
+        for chunk in chunks:
+            frames += parser.feed(bytes(chunk))
+        frames += parser.flush()
+    except StreamInvalid as error:
+        return frames, error.message
+    return frames, ""
 
 
 def test_the_result_does_not_depend_on_the_cut() -> None:
@@ -76,6 +90,31 @@ def test_every_changed_byte_is_noticed_after_what_came_before() -> None:
             parser.feed(b"")
         with pytest.raises(StreamInvalid):
             parser.flush()
+
+
+@settings(max_examples=50)
+@given(st.data(), st.integers(0, len(STREAM)), st.integers(0, len(STREAM)))
+def test_the_error_does_not_depend_on_the_cut(data: st.DataObject, one: int, other: int) -> None:
+    damaged = bytearray(STREAM)
+    for _ in range(data.draw(st.integers(1, 3))):
+        # Mostly in preludes, whose fields decide what is read next.
+        start = data.draw(st.sampled_from(STARTS))
+        place = min(start + data.draw(st.integers(0, 30)), len(damaged) - 1)
+        damaged[place] = data.draw(st.integers(0, 255))
+        if data.draw(st.booleans()):
+            damaged[start + 8 : start + 12] = crc32(damaged[start : start + 8]).to_bytes(4)
+    whole = ended(bytes(damaged))
+    first, last = sorted((one, other))
+    assert ended(damaged[:first], damaged[first:last], damaged[last:]) == whole
+    assert ended(*(damaged[at : at + 1] for at in range(len(damaged)))) == whole
+
+
+def test_a_prelude_is_checked_in_front_of_a_whole_message_too() -> None:
+    checked = struct.pack(">III", 18, 0, 7) + b"{}"  # only the checksum of the prelude is wrong
+    whole = checked + struct.pack(">I", crc32(checked))
+    for chunks in ([whole], [whole[:13], whole[13:]]):
+        assert ended(*chunks) == ([], ended(whole[:12])[1])
+    assert "checksum of a prelude" in ended(whole)[1]
 
 
 @settings(max_examples=50)

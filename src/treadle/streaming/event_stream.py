@@ -61,19 +61,21 @@ class EventStreamParser:
         try:
             while length - start >= _PRELUDE.size:
                 size, headers_size, checksum = unpack(chunk, start)
+                # The checks have one order, whether the whole message is here or only its prelude:
+                # otherwise the cut of the network would decide which error is raised.
+                prelude_sum = crc32(chunk[start : start + _CHECKED])
+                if prelude_sum != checksum:
+                    raise _damaged("the checksum of a prelude is wrong")
+                if size > self._max or headers_size > min(_MAX_HEADERS, size - _FRAMING):
+                    raise self._bad_size(size)
                 end = start + size
-                payload = start + _PRELUDE.size + headers_size
-                last = end - _CHECKSUM.size
-                if end > length or payload > last:
-                    # Without the message, only the prelude's own checksum tells that it is right.
-                    if crc32(chunk[start : start + _CHECKED]) != checksum:
-                        raise _damaged("the checksum of a prelude is wrong")
-                    self._require_room(size, headers_size)
+                if end > length:
                     self._needed = size
                     break
-                if crc32(chunk[start:last]) != sum_of(chunk, last)[0]:
+                payload = start + _PRELUDE.size + headers_size
+                last = end - _CHECKSUM.size
+                if crc32(chunk[start + _CHECKED : last], prelude_sum) != sum_of(chunk, last)[0]:
                     raise _damaged("a checksum is wrong")
-                self._require_room(size, headers_size)
                 name = known.get(chunk[start + _PRELUDE.size : payload])
                 if name is None:
                     frames.append(self._frame(chunk[start:end], headers_size))
@@ -95,14 +97,13 @@ class EventStreamParser:
             raise self.failure
         return []
 
-    def _require_room(self, size: int, headers_size: int) -> None:
-        if size > self._max:
-            raise StreamInvalid(
-                f"The provider sent an event of more than {self._max} bytes; check that the base "
-                "URL leads to the API."
-            )
-        if headers_size > min(_MAX_HEADERS, size - _FRAMING):
-            raise _damaged("the sizes in a prelude do not fit together")
+    def _bad_size(self, size: int) -> StreamInvalid:
+        if size <= self._max:
+            return _damaged("the sizes in a prelude do not fit together")
+        return StreamInvalid(
+            f"The provider sent an event of more than {self._max} bytes; check that the base URL "
+            "leads to the API."
+        )
 
     def _frame(self, message: bytes, headers_size: int) -> Frame:
         start = _PRELUDE.size + headers_size

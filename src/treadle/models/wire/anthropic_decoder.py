@@ -21,6 +21,7 @@ from treadle.errors import StreamIncomplete, StreamInvalid
 from treadle.models.wire.chat_calls import text_of
 from treadle.models.wire.citations import annotation_of, annotations_of
 from treadle.models.wire.ends import MESSAGES_ENDS, Ends, end_of
+from treadle.models.wire.frame_decoder import UNREADABLE, FrameDecoder, Frames
 from treadle.models.wire.hosted_calls import messages_result, messages_use
 from treadle.models.wire.loose_json import (
     HalfCharacters,
@@ -32,7 +33,6 @@ from treadle.models.wire.loose_json import (
     read_json,
     string_of,
 )
-from treadle.models.wire.sse_decoder import UNREADABLE, Frames, SseDecoder
 from treadle.streaming.jsonfields import is_begun_object
 
 _DELTA = b"content_block_delta"
@@ -157,7 +157,7 @@ class _Block:
         return Raw(msgspec.json.encode(fields))
 
 
-class AnthropicDecoder(SseDecoder):
+class AnthropicDecoder(FrameDecoder):
     """Decodes one response of the Messages API, whose good ends are `ends`."""
 
     api = "Messages"

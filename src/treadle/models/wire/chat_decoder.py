@@ -21,6 +21,7 @@ from treadle.models.wire.chat_fields import ReasoningFields
 from treadle.models.wire.chat_request import THINKING_PART
 from treadle.models.wire.citations import annotations_of
 from treadle.models.wire.ends import CHAT_ENDS, Ends, end_of, is_failure
+from treadle.models.wire.frame_decoder import UNREADABLE, FrameDecoder, Frames
 from treadle.models.wire.loose_json import (
     HalfCharacters,
     count_of,
@@ -29,7 +30,6 @@ from treadle.models.wire.loose_json import (
     read_json,
     string_of,
 )
-from treadle.models.wire.sse_decoder import UNREADABLE, Frames, SseDecoder
 
 _TEXT = "text"
 _REASONING = "reasoning"
@@ -115,7 +115,7 @@ class _Chunk(Struct):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
-class ChatDecoder(SseDecoder):
+class ChatDecoder(FrameDecoder):
     """Decodes one response of the Chat Completions API, whose good ends are `ends`."""
 
     api = "Chat Completions"

@@ -23,6 +23,7 @@ from treadle.errors import StreamIncomplete, StreamInvalid
 from treadle.models.failure import ErrorBody, stream_failure
 from treadle.models.wire.citations import converse_annotation
 from treadle.models.wire.ends import CONVERSE_ENDS, Ends, end_of
+from treadle.models.wire.frame_decoder import UNREADABLE, FrameDecoder, Frames
 from treadle.models.wire.loose_json import (
     HalfCharacters,
     count_of,
@@ -33,7 +34,6 @@ from treadle.models.wire.loose_json import (
     read_json,
     string_of,
 )
-from treadle.models.wire.sse_decoder import UNREADABLE, Frames, SseDecoder
 from treadle.streaming.event_stream import EventStreamParser
 from treadle.streaming.jsonfields import is_begun_object
 
@@ -106,7 +106,7 @@ class _Block:
         return Raw(msgspec.json.encode({self.kind: fields}))
 
 
-class ConverseDecoder(SseDecoder):
+class ConverseDecoder(FrameDecoder):
     """Decodes one response of the Converse API, whose good ends are `ends`."""
 
     api = "Converse"

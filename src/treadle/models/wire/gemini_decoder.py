@@ -20,6 +20,7 @@ from treadle.domain.usage import Usage
 from treadle.errors import StreamInvalid
 from treadle.models.wire.citations import grounding_annotations
 from treadle.models.wire.ends import GEMINI_ENDS, Ends, end_of
+from treadle.models.wire.frame_decoder import UNREADABLE, FrameDecoder, Frames
 from treadle.models.wire.gemini_contents import SIGNATURE, SIGNATURES, WIRE_ID
 from treadle.models.wire.hosted_calls import gemini_pages, gemini_part, gemini_search
 from treadle.models.wire.loose_json import (
@@ -31,7 +32,6 @@ from treadle.models.wire.loose_json import (
     read_json,
     string_of,
 )
-from treadle.models.wire.sse_decoder import UNREADABLE, Frames, SseDecoder
 
 _HOSTED = (
     "executableCode",
@@ -101,7 +101,7 @@ class _Chunk(Struct, rename="camel"):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
-class GeminiDecoder(SseDecoder):
+class GeminiDecoder(FrameDecoder):
     """Decodes one response of the Gemini API, whose good ends are `ends`.
 
     `names` are the names of tools by their names on the wire, where they differ.

@@ -36,6 +36,7 @@ from treadle.models.failure import error_body, stream_failure
 from treadle.models.wire.chat_calls import text_of
 from treadle.models.wire.citations import annotations_of, content_annotations
 from treadle.models.wire.ends import RESPONSES_ENDS, Ends, end_of
+from treadle.models.wire.frame_decoder import UNREADABLE, FrameDecoder, Frames
 from treadle.models.wire.hosted_calls import bounded, responses_call
 from treadle.models.wire.loose_json import (
     HalfCharacters,
@@ -55,7 +56,6 @@ from treadle.models.wire.output_items import (
     OutputItem,
     OutputItems,
 )
-from treadle.models.wire.sse_decoder import UNREADABLE, Frames, SseDecoder
 from treadle.streaming.jsonfields import is_begun_object
 
 _TEXT_DELTA = b"response.output_text.delta"
@@ -141,7 +141,7 @@ _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
-class ResponsesDecoder(SseDecoder):
+class ResponsesDecoder(FrameDecoder):
     """Decodes one response of the Responses API, whose good ends are `ends`."""
 
     api = "Responses"

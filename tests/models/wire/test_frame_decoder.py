@@ -1,4 +1,4 @@
-"""What all decoders of event streams have in common, for each of the three APIs."""
+"""What all decoders of frames have in common, for each API."""
 
 import itertools
 import json
@@ -9,26 +9,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from treadle.domain.items import ProviderItem
 from treadle.domain.usage import Usage
 from treadle.errors import ModelError, StreamIncomplete, StreamInvalid
 from treadle.models.wire.anthropic import AnthropicDecoder
 from treadle.models.wire.chat_decoder import ChatDecoder
+from treadle.models.wire.converse_decoder import ConverseDecoder
+from treadle.models.wire.frame_decoder import FrameDecoder
+from treadle.models.wire.gemini_decoder import GeminiDecoder
 from treadle.models.wire.responses import ResponsesDecoder
-from treadle.models.wire.sse_decoder import SseDecoder
-from treadle.streaming.demux import ResponseFinished, StreamEvent
+from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+from treadle.streaming.event_stream import with_checksums
 from treadle.testing import Call, Reasoning, Text, Turn
 from treadle.testing.simulator.envelope import Envelope
 from treadle.testing.simulator.frames import Frame
 from treadle.testing.simulator.wire.chat_wire import stream_chat
+from treadle.testing.simulator.wire.converse_frames import ODD, message
+from treadle.testing.simulator.wire.converse_wire import stream_converse
+from treadle.testing.simulator.wire.gemini_wire import stream_gemini
 from treadle.testing.simulator.wire.messages_wire import stream_messages
 from treadle.testing.simulator.wire.responses_wire import stream_responses
 
-DECODERS: dict[str, Callable[[], SseDecoder]] = {
+DECODERS: dict[str, Callable[[], FrameDecoder]] = {
     "responses": lambda: ResponsesDecoder("p"),
     "chat": lambda: ChatDecoder("p"),
     "messages": lambda: AnthropicDecoder("p"),
+    "gemini": lambda: GeminiDecoder("p"),
+    "converse": lambda: ConverseDecoder("p"),
 }
-ENCODERS = {"responses": stream_responses, "chat": stream_chat, "messages": stream_messages}
+SSE = ("responses", "chat", "messages")
+ENCODERS = {
+    "responses": stream_responses,
+    "chat": stream_chat,
+    "messages": stream_messages,
+    "gemini": stream_gemini,
+    "converse": stream_converse,
+}
 TURN = Turn(
     (
         Reasoning("Hm, the weather.", 3),
@@ -59,6 +75,15 @@ BAD_FRAMES = [
     b'event: response.completed\ndata: {"type":"response.completed","zzz":' + DEEP + b"}\n\n",
     b'event: message_start\ndata: {"type":"message_start","zzz":' + DEEP + b"}\n\n",
 ]
+BAD_MESSAGES = [
+    message("internalServerException", b'{"message":"m"}', "exception"),
+    message("contentBlockDelta", b"{nope"),
+    message("metadata", b'{"zzz":' + DEEP + b"}"),
+    ODD.damaged,
+    b"\0\0\0" + ODD.damaged,
+    b"data: {}\n\n",
+]
+BAD = {api: BAD_MESSAGES if api == "converse" else BAD_FRAMES for api in DECODERS}
 NOISE = [b": ping\n\n", b"\n", b": \n\n", b"id: 7\n\n", b"retry: 5\n\n"]
 EMPTY = [b"data:\n\n", b"data: \n\n", b"data: null\n\n"]
 
@@ -71,7 +96,12 @@ def shape(events: Iterable[StreamEvent]) -> list[str]:
     def name(found: re.Match[str]) -> str:
         return f"{found[1]}#{names.setdefault(found[0], len(names))}"
 
-    return [pattern.sub(name, repr(event)) for event in events]
+    def shown(event: StreamEvent) -> str:
+        item = event.item if isinstance(event, ItemFinished) else None
+        raw = bytes(item.raw) if isinstance(item, ProviderItem) else b""
+        return re.sub("Raw object at 0x[0-9a-f]+", repr(raw).replace("\\", "/"), repr(event))
+
+    return [pattern.sub(name, shown(event)) for event in events]
 
 
 def outcome(api: str, *chunks: bytes) -> tuple[list[str], str]:
@@ -97,7 +127,7 @@ def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
 @pytest.mark.parametrize("api", DECODERS)
 def test_an_error_frame_in_any_place_hides_nothing(api: str) -> None:
     frames = FRAMES[api]
-    bad = BAD_FRAMES[0]
+    bad = BAD[api][0]
     for place in range(len(frames)):
         before = b"".join(frames[:place])
         stream = before + bad + b"".join(frames[place:])
@@ -107,11 +137,11 @@ def test_an_error_frame_in_any_place_hides_nothing(api: str) -> None:
         assert outcome(api, *frames[:place], bad) == (events, error)
 
 
-@given(APIS, st.integers(0, 99), st.sampled_from(BAD_FRAMES), st.lists(st.integers(0), max_size=6))
+@given(APIS, st.integers(0, 99), st.integers(0, 99), st.lists(st.integers(0), max_size=6))
 def test_the_cut_of_the_network_changes_nothing(
-    api: str, place: int, bad: bytes, cuts: list[int]
+    api: str, place: int, kind: int, cuts: list[int]
 ) -> None:
-    frames = FRAMES[api]
+    frames, bad = FRAMES[api], BAD[api][kind % len(BAD[api])]
     place %= len(frames) + 1
     stream = b"".join([*frames[:place], bad, *frames[place:]])
     whole = outcome(api, stream)
@@ -124,6 +154,8 @@ def test_the_cut_of_the_network_changes_nothing(
 def test_signs_of_life_change_nothing(api: str, noise: list[tuple[int, bytes]]) -> None:
     frames = list(FRAMES[api])
     for place, ping in noise:
+        if api == "converse":
+            ping = ODD.unknown
         frames.insert(place % (len(frames) + 1), ping)
     assert outcome(api, *frames) == outcome(api, *FRAMES[api])
     assert outcome(api, b"".join(frames))[1] == ""
@@ -143,13 +175,27 @@ def test_empty_data_in_any_place_of_chat_changes_nothing(empty: bytes) -> None:
     st.integers(0, 40),
     st.binary(max_size=20)
     | st.sampled_from([b'"', b"{", b"[", b"\\ud83d", b"null", b"1e999", b"\n"]),
+    st.lists(st.integers(0), max_size=6),
+    st.booleans(),
 )
-def test_damaged_bytes_are_read_or_are_an_error_of_the_tree(
-    api: str, at: int, removed: int, added: bytes
+def test_damaged_bytes_end_in_one_way_however_they_are_cut(
+    api: str, at: int, removed: int, added: bytes, cuts: list[int], fits: bool
 ) -> None:
     stream = b"".join(FRAMES[api])
     at %= len(stream)
-    outcome(api, stream[:at] + added + stream[at + removed :])  # raises nothing else
+    stream = stream[:at] + added + stream[at + removed :]
+    if api == "converse" and fits:  # else nothing behind the checksums is read
+        stream = with_checksums(stream)
+    whole = outcome(api, stream)  # raises no error outside the tree
+    assert outcome(api, *cut(stream, cuts)) == whole
+
+
+@pytest.mark.parametrize("api", [*SSE, "converse"])  # Gemini ends with the body
+def test_what_follows_the_end_is_not_read(api: str) -> None:
+    for bad in (BAD[api][0], BAD[api][-1], b"\xff" * 30, b"x" * 17_000_000):
+        events, error = outcome(api, b"".join(FRAMES[api]) + bad)
+        assert (events, error) == outcome(api, *FRAMES[api])
+        assert not error
 
 
 @pytest.mark.parametrize("api", DECODERS)
@@ -166,7 +212,7 @@ def test_a_document_of_an_error_or_of_something_else(api: str) -> None:
         decoder.end()
 
 
-@pytest.mark.parametrize("api", DECODERS)
+@pytest.mark.parametrize("api", [*SSE, "gemini"])
 def test_progress_without_events(api: str) -> None:
     decoder = DECODERS[api]()
     for ping in (b": ping\n\n", b'event: ping\ndata: {"type":"ping"}\n\n', b"\n", b""):

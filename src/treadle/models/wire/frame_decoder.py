@@ -1,4 +1,4 @@
-"""The common part of decoders for event streams: frames, errors among them, and a required end."""
+"""The common part of decoders of streams: frames, errors among them, and a required end."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -30,8 +30,10 @@ _EXCERPT = 200
 _SIGNS_OF_LIFE = {b"", b"ping", b"keepalive", b"keep-alive", b"heartbeat", b"response.in_progress"}
 
 
-class SseDecoder(ABC):
-    """Fulfils `Decoder` for responses that are event streams; see `Demux` for `used_call_ids`.
+class FrameDecoder(ABC):
+    """Fulfils `Decoder` for responses that are frames, of whatever format `parser` reads.
+
+    The default is server-sent events. See `Demux` for `used_call_ids`.
 
     What was decoded before a bad frame is returned before its error is raised, so that the events
     do not depend on how the network cut the stream. All errors are `ModelError`s.
@@ -50,7 +52,7 @@ class SseDecoder(ABC):
         parser: SseParser | EventStreamParser | None = None,
     ) -> None:
         self._provider = provider
-        self._sse = parser or SseParser()
+        self._parser = parser or SseParser()
         self._demux = Demux(provider, used_call_ids)
         self._has_begun = False
         self._document: bytearray | None = None
@@ -66,10 +68,11 @@ class SseDecoder(ABC):
             if self._document is not None:
                 self._extend_document(self._document, chunk)
                 return ()
-            frames = self._sse.feed(chunk)
+            frames = self._parser.feed(chunk)
             self._frames(frames)
-            if self._sse.failure is not None:
-                raise self._sse.failure
+            # After the end of the response nothing is read, whatever came in the same chunk.
+            if self._parser.failure is not None and not self.finished:
+                raise self._parser.failure
         except (ModelError, *UNREADABLE) as error:
             return self._events_before(error)
         events = self._demux.take()
@@ -83,7 +86,7 @@ class SseDecoder(ABC):
             if self._document is not None:
                 self._read_document(bytes(self._document))
             else:
-                rest = self._sse.flush()
+                rest = self._parser.flush()
                 self._frames(rest, cut=True)
             if not self.finished:
                 self._last()
@@ -176,8 +179,8 @@ class SseDecoder(ABC):
                 self._frames([(b"message", line) for line in lines[:-1]])
                 self._frames([(b"message", line) for line in lines[-1:]], cut=True)
             else:
-                self._frames(self._sse.feed(document))
-                self._frames(self._sse.flush(), cut=True)
+                self._frames(self._parser.feed(document))
+                self._frames(self._parser.flush(), cut=True)
             if not self.finished and not self.stopped and not self._demux.events:
                 self._raise_reported(document)
             return
