@@ -200,3 +200,28 @@ def test_permits_are_never_exceeded_and_never_lie_idle(
         for owner in ("ada", "bob"):
             assert sum(place(one)[0] == owner for one in running) <= per_owner
         assert not any(has_room(one) for one in waiting)
+
+
+@pytest.mark.parametrize("limits", [RunLimits(per_owner=2), RunLimits(2, 8), RunLimits(None, 2)])
+def test_a_thread_that_asks_costs_the_same_however_many_wait(limits: RunLimits) -> None:
+    class Counted(LimitedNode):
+        reads = 0
+
+        @property
+        def limits(self) -> RunLimits:
+            Counted.reads += 1
+            return limits
+
+        @limits.setter
+        def limits(self, limits: RunLimits) -> None: ...
+
+    permits = Permits()
+    woken: list[str] = []
+    nodes = [Counted(limits, woken.append) for _ in range(2)]
+    for number in range(1000):
+        permits.ask(str(number), "ada", nodes[number % 2])
+    Counted.reads = 0
+    permits.ask("last", "ada", nodes[0])
+    permits.end("0")
+    assert woken == ["4" if limits.per_owner is None else "2"]  # of its node, or of its owner
+    assert Counted.reads < 20

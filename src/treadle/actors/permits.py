@@ -1,7 +1,8 @@
 """Permits: how many threads may run at a time, and which of those that wait is the next."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import TypeVar
 
 from msgspec import Struct
@@ -45,6 +46,7 @@ class LimitedNode:
 
 
 class _Asked(Struct, frozen=True):
+    number: int  # in the order in which they asked
     thread_id: str
     owner: str
     node: LimitedNode
@@ -60,7 +62,9 @@ class Permits:
         self._given: dict[str, _Asked] = {}
         self._unused: set[str] = set()  # those of them that waited, and have not asked again
         self._asked: dict[str, _Asked] = {}  # those that wait
-        self._waiting: dict[str, dict[str, _Asked]] = {}  # the same by owner, both in their order
+        # The same by owner and node: a search reads only the first of each, however many wait.
+        self._waiting: dict[str, dict[LimitedNode, OrderedDict[str, _Asked]]] = {}
+        self._numbers = count()
         self._of_owner: Counter[str] = Counter()
         self._of_node: Counter[LimitedNode] = Counter()
         self._waiting_of_node: Counter[LimitedNode] = Counter()
@@ -75,8 +79,10 @@ class Permits:
             return True
         self._take_back(thread_id)
         if thread_id not in self._asked:
-            one = self._asked[thread_id] = _Asked(thread_id, owner, node)
-            self._waiting.setdefault(owner, {})[thread_id] = one
+            one = _Asked(next(self._numbers), thread_id, owner, node)
+            self._asked[thread_id] = one
+            nodes = self._waiting.setdefault(owner, {})
+            nodes.setdefault(node, OrderedDict())[thread_id] = one
             self._waiting_of_node[node] += 1
         return thread_id in self._give(self._owners_beside(owner, node), thread_id)
 
@@ -94,7 +100,7 @@ class Permits:
             self._forget(one)
         for one in [one for one in self._given.values() if one.node is node]:
             self._take_back(one.thread_id)
-        self._give(list(self._waiting))
+        self._give(self._waiting)
 
     def room(self, node: LimitedNode) -> int | None:
         """Returns how many more threads of a node may run; None is any number."""
@@ -103,7 +109,7 @@ class Permits:
 
     def _owners_beside(self, owner: str, node: LimitedNode) -> Iterable[str]:
         """Returns the owners that may have got room by what a thread of a node gave back."""
-        return (owner,) if node.limits.per_node is None else list(self._waiting)
+        return (owner,) if node.limits.per_node is None else self._waiting
 
     def _take_back(self, thread_id: str) -> _Asked | None:
         one = self._given.pop(thread_id, None)
@@ -117,10 +123,12 @@ class Permits:
         """Removes one from those that wait."""
         del self._asked[one.thread_id]
         _decrease(self._waiting_of_node, one.node)
-        threads = self._waiting.pop(one.owner)
-        del threads[one.thread_id]
-        if threads:
-            self._waiting[one.owner] = threads  # behind the other owners
+        nodes = self._waiting.pop(one.owner)
+        del nodes[one.node][one.thread_id]
+        if not nodes[one.node]:
+            del nodes[one.node]
+        if nodes:
+            self._waiting[one.owner] = nodes  # behind the other owners
 
     def _give(self, owners: Iterable[str], asking: str = "") -> set[str]:
         """Gives what there is; wakes those that get one, except the one that asks."""
@@ -140,14 +148,17 @@ class Permits:
     def _next(self, owners: Iterable[str]) -> _Asked | None:
         full = set[LimitedNode]()
         for owner in owners:
-            for one in self._waiting.get(owner, {}).values():
-                most = one.node.limits.per_owner
-                if self.room(one.node) == 0:
-                    full.add(one.node)
+            firsts = list[_Asked]()
+            for node, threads in self._waiting.get(owner, {}).items():
+                most = node.limits.per_owner
+                if self.room(node) == 0:
+                    full.add(node)
                     if len(full) == len(self._waiting_of_node):
                         return None
                 elif not owner or most is None or self._of_owner[owner] < most:
-                    return one
+                    firsts.append(next(iter(threads.values())))
+            if firsts:
+                return min(firsts, key=lambda one: one.number)
         return None
 
 
