@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from secrets import token_urlsafe
 
 import psycopg
 import pytest
@@ -15,10 +16,16 @@ from treadle.domain.passages import NewPassage
 from treadle.errors import EmbeddingFailed, EmbeddingInvalid
 from treadle.journal.postgres import PostgresJournal
 from treadle.journal.postgres_connection import PostgresConnection
-from treadle.memory.archive import postgres_archive, postgres_finder, postgres_vectors
+from treadle.memory.archive import (
+    postgres_archive,
+    postgres_finder,
+    postgres_index,
+    postgres_vectors,
+)
 from treadle.memory.archive.copying import copy_vectors
 from treadle.memory.archive.embedders import CallableEmbedder, HashingEmbedder, Vectors
 from treadle.memory.archive.postgres_archive import PostgresArchive
+from treadle.memory.archive.postgres_index import PostgresIndex
 from treadle.memory.archive.postgres_vectors import PostgresVectors, vector_type
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
@@ -189,6 +196,69 @@ async def test_a_cancelled_or_failed_embedder_gives_its_texts_back(nodes: Nodes)
     assert await nodes.rows("SELECT tries, is_claimed FROM archive_vector") == [(0, False)]
     embedder.go_on.set()
     assert await texts(await nodes.node(embedder), "query", by="vector") == ["blue"]
+
+
+async def test_an_archive_that_is_closed_while_it_embeds_gives_its_texts_back(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    teller, embedder = await nodes.teller(), Counting()
+    await teller.note("t1", "blue")
+    embedder.go_on.clear()
+    for _ in range(postgres_vectors.TRIES + 1):  # a deployment after the other
+        archive = await nodes.node(embedder)
+        embedder.called.clear()
+        await archive._follow(OWNER)
+        archive._in_background(OWNER, archive._embed_logged)
+        (working,) = archive._background.values()
+        await embedder.called.wait()
+        await archive.close()
+        assert working.cancelled()
+    assert await nodes.rows("SELECT tries, is_claimed FROM archive_vector") == [(0, False)]
+    assert caplog.text == ""
+
+
+async def test_a_text_whose_processes_were_killed_is_tried_again_later(nodes: Nodes) -> None:
+    teller, embedder = await nodes.teller(), Counting()
+    await teller.note("t1", "blue")
+    archive = await nodes.node(embedder)
+    await archive._follow(OWNER)
+    for _ in range(postgres_vectors.TRIES):
+        assert len(await archive._run(lambda c: archive._made.claim(c, OWNER, 9))) == 1
+        await nodes.change("UPDATE archive_vector SET until = now()")
+    assert await texts(archive, "query", by="vector") == []
+
+    async def fail(_: Sequence[str]) -> Vectors:
+        raise OSError
+
+    await nodes.change("UPDATE archive_vector SET until = now() - interval '2 hours'")
+    with pytest.raises(EmbeddingFailed):
+        await (
+            await nodes.node(CallableEmbedder(fail, name="counting", dimensions=2))
+        ).follow_whole(OWNER)
+    assert await texts(archive, "query", by="vector") == ["blue"]
+
+
+async def test_words_are_stemmed_in_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_index, "_STEMS", 5)
+    index, inner = PostgresIndex(), 0
+
+    class Slow:
+        """Stems other words, as another thread does, while it is asked."""
+
+        def execute(self, _: str, values: tuple[list[str]]) -> "Slow":
+            nonlocal inner
+            self.words = values[0]
+            if inner < 20:
+                inner += 1
+                index.stemmed(Slow(), [f"w{inner}"])  # type: ignore[arg-type]
+            return self
+
+        def fetchall(self) -> list[tuple[str, str | None]]:
+            return [(word, None) for word in self.words]
+
+    for n in range(50):
+        words = {f"w{n + m}" for m in range(4)}
+        assert index.stemmed(Slow(), words) == {word: word for word in words}  # type: ignore[arg-type]
 
 
 async def test_a_refused_text_is_tried_again_a_few_times(nodes: Nodes) -> None:
@@ -421,6 +491,16 @@ async def test_long_and_strange_texts_are_indexed(nodes: Nodes) -> None:
     assert len(await texts(archive, "same", by="text")) == 1
     assert len(await texts(archive, "query", by="vector")) == 3
     await archive.passages(OWNER, "no\0ne")
+
+
+async def test_a_text_with_a_long_id_is_indexed(nodes: Nodes) -> None:
+    """As an export can contain it."""
+    teller, archive = await nodes.teller(), await nodes.node()
+    id = token_urlsafe(20_000)
+    await teller.note("t1", "blue", id)
+    await teller.note("t2", "red")
+    assert set(await texts(archive, "blue red")) == {"blue", "red"}
+    assert [one.id for one in await archive.passages(OWNER, id)] == [id]
 
 
 async def test_it_ranks_as_sqlite_does(nodes: Nodes) -> None:

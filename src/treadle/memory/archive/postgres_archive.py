@@ -221,8 +221,9 @@ class PostgresArchive:
             vectors = dict(zip(digests, made, strict=True))
             await self._run(lambda c: self._made.store(c, owner, vectors))
         except BaseException:
-            with contextlib.suppress(JournalError):  # the claim ends by itself
-                await self._run(lambda c: self._made.release(c, owner, digests))
+            # Not by `_run`: a closed archive gives its claim back as well. Else it ends by itself.
+            with contextlib.suppress(JournalError):
+                await self._journal.apart(lambda c: self._made.release(c, owner, digests))
             raise
         finally:
             renewing.cancel()

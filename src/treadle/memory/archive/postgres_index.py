@@ -7,7 +7,7 @@ Full text is a `tsvector` of the words that SQLite's index has (`words.lexemes`)
 server. Vectors belong to texts, see `postgres_vectors`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -102,19 +102,23 @@ class PostgresIndex:
                 )
             return page.until
 
-    def stemmed(self, connection: PostgresConnection, words: Iterable[str]) -> Mapping[str, str]:
-        """Returns the stems of words; those that are known here are not asked for again."""
-        unknown = [word for word in words if word not in self._stems]
+    def stemmed(self, connection: PostgresConnection, words: Collection[str]) -> Mapping[str, str]:
+        """Returns the stem of each word; those that are known here are not asked for again."""
+        known = self._stems  # used by two threads: words are never taken out of it
+        stems = {word: known[word] for word in words if word in known}
+        unknown = [word for word in words if word not in stems]
         if unknown:
-            if len(self._stems) > _STEMS:
-                self._stems.clear()
-                unknown = list(words)
             rows = connection.execute(
                 "SELECT word, (ts_lexize('archive_stem', word))[1] FROM unnest(?::text[]) AS word",
                 (unknown,),
             )
-            self._stems |= {word: stem or word for word, stem in rows.fetchall()}
-        return self._stems
+            new = {word: stem or word for word, stem in rows.fetchall()}
+            if len(known) > _STEMS:
+                self._stems = new
+            else:
+                known.update(new)
+            stems |= new
+        return stems
 
     def forget(self, connection: PostgresConnection, thread_id: str, events: Sequence[int]) -> None:
         """Removes what these events of a thread added."""

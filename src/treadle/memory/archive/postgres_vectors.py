@@ -35,6 +35,12 @@ _HAS_TEXT = (
 )
 _MISSING = f"o = ? AND e = ? AND vector IS NULL AND {_HAS_TEXT}"
 
+# A text whose claims all ended with their processes was not refused: it is tried once an hour.
+_TO_EMBED = (
+    f"(tries < {TRIES} AND until <= now()"
+    f" OR is_claimed AND until <= now() - interval '{REFUSED_SECONDS} seconds')"
+)
+
 
 class Unembedded(NamedTuple):
     """A text that this process is to embed."""
@@ -118,8 +124,8 @@ class PostgresVectors:
             rows = connection.execute(
                 "UPDATE archive_vector v SET tries = tries + 1, is_claimed = true,"  # noqa: S608 - of constants
                 f" until = now() + interval '{CLAIM_SECONDS} seconds' WHERE v = ANY(ARRAY("
-                f"SELECT v FROM archive_vector WHERE {_MISSING} AND tries < {TRIES}"
-                " AND until <= now() ORDER BY v DESC LIMIT ? FOR UPDATE SKIP LOCKED))"
+                f"SELECT v FROM archive_vector WHERE {_MISSING} AND {_TO_EMBED}"
+                " ORDER BY v DESC LIMIT ? FOR UPDATE SKIP LOCKED))"
                 " RETURNING v, digest,"
                 " (SELECT text FROM archive_passage p WHERE p.o = v.o AND p.digest = v.digest"
                 " LIMIT 1)",
@@ -135,7 +141,7 @@ class PostgresVectors:
         (are_coming,) = connection.execute(
             # A claim that has not been committed yet, or has just ended, is not seen as one.
             f"SELECT EXISTS (SELECT 1 FROM archive_vector WHERE {_MISSING}"  # noqa: S608 - of constants
-            f" AND (is_claimed AND until > now() OR tries < {TRIES} AND until <= now()))",
+            f" AND (is_claimed AND until > now() OR {_TO_EMBED}))",
             found,
         ).fetchone()
         return are_coming
@@ -148,8 +154,9 @@ class PostgresVectors:
 
     def release(self, connection: PostgresConnection, owner: str, digests: Sequence[str]) -> None:
         """Gives texts back that were not embedded, because the embedder failed."""
+        tries = f"least(tries, {TRIES}) - 1"
         self._update(
-            connection, owner, digests, "tries = tries - 1, is_claimed = false, until = now()"
+            connection, owner, digests, f"tries = {tries}, is_claimed = false, until = now()"
         )
 
     def store(
