@@ -13,7 +13,6 @@ from treadle.actors.expected import BY_RUNS, changing_runs, expected_state, outl
 from treadle.actors.files import Contents, NewThreadFiles, ThreadFiles
 from treadle.actors.following import Following
 from treadle.actors.fork import Seed, fork_of, seed_of
-from treadle.actors.intake import whole
 from treadle.actors.shared_memory import require_shared
 from treadle.bus.base import Bus
 from treadle.bus.position import Position
@@ -49,7 +48,7 @@ from treadle.domain.events import (
 from treadle.domain.history import HistoryUnread
 from treadle.domain.ids import new_id
 from treadle.domain.items import Item
-from treadle.domain.removal import removal_of
+from treadle.domain.removal import foreseen_removal, require_event
 from treadle.domain.state import ThreadState
 from treadle.errors import (
     Conflict,
@@ -346,8 +345,10 @@ class Threads:
             return accept(await self._expected_runs(thread_id, waiting), entry)
         removal = None
         if isinstance(entry, RemoveEventEntry):
-            events = await whole(self._journal, thread_id)
-            removal = removal_of(events, entry.seq, entry.item)
+            last = await self._journal.last_seq(thread_id)
+            require_event(entry.seq, last)
+            events = await self._journal.read(thread_id, after=entry.seq - 1, until=entry.seq)
+            removal = foreseen_removal(events[0], entry.item)
 
         def decide(state: ThreadState) -> Accepted:
             return accept(expected_state(thread_id, state, waiting), entry, removal=removal)

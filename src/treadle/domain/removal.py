@@ -146,9 +146,31 @@ def removal_of(events: Sequence[RecordedEvent], seq: int, item: Item | None = No
     `events` are all events of the thread. `item` chooses one of several items. Raises
     `InvalidInput` for an event that adds no item.
     """
-    if not 1 <= seq <= len(events):
-        raise InvalidInput(f"The thread has the events 1 to {len(events)}, not {seq}.")
-    event = events[seq - 1]
+    require_event(seq, len(events))
+    foreseen = foreseen_removal(events[seq - 1], item)
+    if not foreseen.events:
+        return foreseen
+    keys = foreseen.keys
+    changed = [without_content(one, keys) for one in events]
+    left = [new for new, old in zip(changed, events, strict=True) if new is not old]
+    first = next((one.seq for one in events if isinstance(one, MessageAdded)), 0)
+    is_named = any(isinstance(one, ThreadUpdated) and one.title for one in events)
+    has_title = not is_named and any(one.seq == first for one in left)
+    files = mentioned(old for new, old in zip(changed, events, strict=True) if new is not old)
+    return Removal(keys, left, has_title, sorted(files))
+
+
+def require_event(seq: int, last: int) -> None:
+    """Raises `InvalidInput` unless a thread whose last event is `last` has the event `seq`."""
+    if not 1 <= seq <= last:
+        raise InvalidInput(f"The thread has the events 1 to {last}, not {seq}.")
+
+
+def foreseen_removal(event: RecordedEvent, item: Item | None = None) -> Removal:
+    """Returns what the removal of the item of `event` changes in this event alone.
+
+    That is enough to decide whether the item can be removed. Raises as `removal_of` does.
+    """
     found = item_in(event)
     if found is None and isinstance(event, ContextCompacted):
         found = event.summary
@@ -160,17 +182,11 @@ def removal_of(events: Sequence[RecordedEvent], seq: int, item: Item | None = No
         return Removal(frozenset(), ())
     if found is None:
         raise InvalidInput(
-            f"Event {seq} adds no item to the history; pass the number of a message, of reasoning, "
-            "of a tool call or of its output."
+            f"Event {event.seq} adds no item to the history; pass the number of a message, of "
+            "reasoning, of a tool call or of its output."
         )
     keys = frozenset({key_of(found)})
-    changed = [without_content(one, keys) for one in events]
-    left = [new for new, old in zip(changed, events, strict=True) if new is not old]
-    first = next((one.seq for one in events if isinstance(one, MessageAdded)), 0)
-    is_named = any(isinstance(one, ThreadUpdated) and one.title for one in events)
-    has_title = not is_named and any(one.seq == first for one in left)
-    files = mentioned(old for new, old in zip(changed, events, strict=True) if new is not old)
-    return Removal(keys, left, has_title, sorted(files))
+    return Removal(keys, [without_content(event, keys)])
 
 
 def remove(state: ThreadState, event: ItemRemoved) -> ThreadState:

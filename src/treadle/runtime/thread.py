@@ -31,6 +31,7 @@ from treadle.domain.entries import (
     UpdateEntry,
 )
 from treadle.domain.events import Awaited, RecordedEvent
+from treadle.domain.history import HistoryUnread
 from treadle.domain.ids import id_of, new_id, run_id_of_key
 from treadle.domain.inputs import (
     as_history,
@@ -374,7 +375,11 @@ class Thread:
         require_text("call_id", call_id)
         edited = ""
         if arguments is not None:
-            edited = edited_arguments(await self.state(), call_id, arguments)
+            try:
+                head = await self._threads.head(self.id)
+                edited = edited_arguments(head, call_id, arguments)
+            except HistoryUnread:  # the call is an old one
+                edited = edited_arguments(await self.state(), call_id, arguments)
         await self._threads.submit(self.id, ApprovalEntry(call_id, edited))
 
     async def deny(self, call_id: str, reason: str = "") -> None:
