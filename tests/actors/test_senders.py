@@ -15,7 +15,13 @@ from tests.postgres import server
 
 import treadle
 from treadle import Agent, Block, Thread, ThreadRun, tool, user_message
-from treadle.domain.events import EventRemoved, MessageAdded, RunRequiresAction
+from treadle.domain.events import (
+    EventRemoved,
+    MessageAdded,
+    RunCompleted,
+    RunRequiresAction,
+    TextDelta,
+)
 from treadle.domain.items import FunctionCallOutput, Message
 from treadle.domain.state import ThreadState
 from treadle.errors import (
@@ -27,7 +33,7 @@ from treadle.errors import (
     UnknownMessage,
     UnknownToolCall,
 )
-from treadle.testing import Call, ScriptedModel
+from treadle.testing import Call, ScriptedModel, Text, Turn
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 
@@ -193,3 +199,44 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(20):
         while not await condition():  # noqa: ASYNC110 - of the other node
             await asyncio.sleep(0.02)
+
+
+LOOKS = ("find_run", "run", "runs", "last_seq", "read", "inbox")
+"""How a reader looks into the journal before and while it reads."""
+
+
+@pytest.mark.parametrize("at", range(7))
+async def test_a_run_that_ends_while_a_reader_attaches(url: str, at: int) -> None:
+    """After the look number `at` of the reader, which knows nothing of the rest, the run ends."""
+    answer = Turn((Text("One, two, three, four.", 8),), every=0.01)
+    async with sending(url, answer) as (thread, loaded):
+        looks = 0
+        run = await thread.send("Hi.")
+        journal = cast("Any", thread)._journal
+        look_at = journal.run
+
+        async def has_ended() -> bool:
+            record = await look_at(thread.id, run.id)
+            return record is not None and bool(record.last_seq)
+
+        def barred(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            async def look(*arguments: Any, **named: Any) -> Any:
+                nonlocal looks
+                result, number, looks = await method(*arguments, **named), looks, looks + 1
+                if number == at:
+                    await until(has_ended)
+                return result
+
+            return look
+
+        for name in LOOKS:
+            setattr(journal, name, barred(getattr(journal, name)))
+        text, last = "", None
+        async with asyncio.timeout(20):
+            async for event in await (await thread.run(run.id)).subscribe():
+                text += event.delta if isinstance(event, TextDelta) else ""
+                last = event
+        assert isinstance(last, RunCompleted)
+        assert text == "One, two, three, four."
+        assert looks > 3
+        assert loaded == []
