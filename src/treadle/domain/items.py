@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from treadle.domain.arguments import capital, is_list, is_mapping, require_text, shown
 from treadle.domain.files import (
@@ -40,7 +40,8 @@ class InputText(Struct, frozen=True, gc=False, tag="input_text"):
 class UrlCitation(Struct, frozen=True, gc=False, tag="url_citation", omit_defaults=True):
     """A source on the web for a part of a text, or for all of it without `start_index`.
 
-    The places are those of the provider, usually counted in characters. `cited_text` is what the
+    The places are those of the provider, usually counted in characters, and in an `OutputText`
+    never beyond it. `cited_text` is what the
     source says, if the provider sends it.
     """
 
@@ -68,11 +69,28 @@ class FileCitation(Struct, frozen=True, gc=False, tag="file_citation", omit_defa
 Annotation = UrlCitation | FileCitation
 
 
+def _within(annotation: Annotation, length: int) -> Annotation:
+    start, end = annotation.start_index, annotation.end_index
+    if start is not None:
+        start = min(max(start, 0), length)
+    if end is not None:
+        end = min(max(end, start or 0), length)
+    if (start, end) == (annotation.start_index, annotation.end_index):
+        return annotation
+    return replace(annotation, start_index=start, end_index=end)
+
+
 class OutputText(Struct, frozen=True, gc=False, tag="output_text", omit_defaults=True):
-    """Text written by the model, and its sources."""
+    """Text written by the model, and its sources, whose places are moved into the text."""
 
     text: str
     annotations: tuple[Annotation, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Providers and programs write places beyond the text; readers cut the text there."""
+        if self.annotations:
+            within = tuple(_within(one, len(self.text)) for one in self.annotations)
+            force_setattr(self, "annotations", within)
 
 
 class Refusal(Struct, frozen=True, gc=False, tag="refusal"):

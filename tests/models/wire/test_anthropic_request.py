@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.models.wire.strict_servers import messages_sdk
 
+from treadle.domain.hosted_tools import RemoteMCP
 from treadle.domain.items import (
     FunctionCall,
     FunctionCallOutput,
+    HostedCall,
     InputImage,
     InputText,
     Item,
@@ -463,3 +465,42 @@ def test_any_valid_history_becomes_one_the_api_takes(plan: list[Any]) -> None:
             FunctionCallOutput(i, o, is_error=e) for i, (_, o, e) in zip(ids, step, strict=True)
         ]
     decode_messages(sent(AnthropicOptions(), items=items, instructions="Be brief."), 1)
+
+
+def test_mcp_calls_of_servers_that_are_not_declared_become_calls_of_tools() -> None:
+    use = {"type": "mcp_tool_use", "id": "m_1", "name": "read", "server_name": "docs", "input": {}}
+    result = {"type": "mcp_tool_result", "tool_use_id": "m_1", "content": []}
+    call = HostedCall("mcp", "m_1", "completed", "{}", "read", "docs", "Page.")
+    items = [
+        user_message("hi"),
+        ProviderItem("anthropic", msgspec.Raw(json.dumps(use).encode())),
+        ProviderItem("anthropic", msgspec.Raw(json.dumps(result).encode()), call),
+        user_message("and?"),
+    ]
+    for other in ((), (RemoteMCP(url="https://x.com", name="other", needs_approval=False),)):
+        request = ModelRequest(items=items, hosted=other)
+        body = json.loads(encode_request("claude-opus-4-8", request, PLAIN).body)
+        assert [[block["type"] for block in turn["content"]] for turn in body["messages"]] == [
+            ["text"],
+            ["tool_use"],
+            ["tool_result", "text"],
+        ]
+    docs = RemoteMCP(url="https://x.com", name="docs", needs_approval=False)
+    extra = {"mcp_servers": [{"type": "url", "name": "docs", "url": "https://x.com"}]}
+    for declared in ({"hosted": (docs,)}, {"settings": ModelSettings(extra_body=extra)}):
+        request = ModelRequest(items=items, **declared)
+        body = json.loads(encode_request("claude-opus-4-8", request, PLAIN).body)
+        kinds = [block["type"] for block in body["messages"][1]["content"]]
+        assert kinds == ["mcp_tool_use", "mcp_tool_result"]
+
+
+@pytest.mark.parametrize("name", ["anthropic-beta", "Anthropic-Beta"])
+def test_a_beta_of_the_program_is_joined_with_that_of_mcp(name: str) -> None:
+    docs = RemoteMCP(url="https://x.com", name="docs", needs_approval=False)
+    for betas, expected in (
+        ("context-1m", "context-1m,mcp-client-2025-11-20"),
+        ("mcp-client-2025-11-20, b ", "mcp-client-2025-11-20,b"),
+    ):
+        settings = ModelSettings(extra_headers={name: betas})
+        request = ModelRequest(items=[user_message("hi")], hosted=(docs,), settings=settings)
+        assert encode_request("m", request, PLAIN).headers == {name: expected}

@@ -132,3 +132,18 @@ def test_any_annotation_is_read_or_left_out(fields: dict[str, Any], kind: object
     found = annotation_of({**fields, "type": kind})
     if found is not None:
         assert msgspec.json.decode(msgspec.json.encode(found), type=type(found)) == found
+
+
+@given(st.text(max_size=5), st.none() | st.integers(-9, 9), st.none() | st.integers(-9, 9))
+def test_places_are_within_the_text(text: str, start: int | None, end: int | None) -> None:
+    for one in (UrlCitation("https://x", "", start, end), FileCitation("f", "", start, end)):
+        stored = msgspec.json.encode({"type": "output_text", "text": text, "annotations": [one]})
+        decoded = msgspec.json.decode(stored, type=OutputText)
+        for part in (OutputText(text, (one,)), decoded):
+            (kept,) = part.annotations
+            first, last = kept.start_index, kept.end_index
+            assert [first is None, last is None] == [start is None, end is None]
+            assert 0 <= (first or 0) <= len(text)
+            assert last is None or (first or 0) <= last <= len(text)
+            if 0 <= (start or 0) <= (len(text) if end is None else end) <= len(text):
+                assert kept == one

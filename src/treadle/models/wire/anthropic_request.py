@@ -20,8 +20,15 @@ from treadle.models.wire.anthropic_tools import (
     hosted_headers,
     remote_servers,
 )
-from treadle.models.wire.anthropic_turns import Block, Turn, Turns, thinks_before_calls
+from treadle.models.wire.anthropic_turns import (
+    Block,
+    Turn,
+    Turns,
+    thinks_before_calls,
+    without_servers,
+)
 from treadle.models.wire.conversation import arrange, split_system
+from treadle.models.wire.loose_json import fields_of, list_of, string_of
 from treadle.models.wire.reasoning import budget_of, effort_of
 from treadle.models.wire.sendable import Changes, EncodedRequest, json_body
 from treadle.models.wire.tool_schema import accepted_parameters
@@ -51,7 +58,10 @@ class AnthropicOptions(Struct, frozen=True, kw_only=True):
 def encode_request(model: str, request: ModelRequest, options: AnthropicOptions) -> EncodedRequest:
     """Returns the body of a streaming request; raises `ItemRefused` if the options are strict."""
     settings, changes = request.settings, Changes(strict=options.strict)
-    first, entries = split_system(arrange(request.items, changes, options.provider))
+    servers = settings.extra_body.get("mcp_servers") or remote_servers(request.hosted)
+    names = {string_of(fields_of(server).get("name")) for server in list_of(servers)}
+    items = without_servers(request.items, options.provider, names)
+    first, entries = split_system(arrange(items, changes, options.provider))
     texts = [message.text for message in first]
     schema = format_schema(request.output)
     if request.output is not None and schema is None:
@@ -92,7 +102,10 @@ def encode_request(model: str, request: ModelRequest, options: AnthropicOptions)
     body.update(settings.extra_body)
     sources = [turn.sources for turn in turns]
     return EncodedRequest(
-        json_body(body), tuple(changes.made), sources, hosted_headers(request.hosted)
+        json_body(body),
+        tuple(changes.made),
+        sources,
+        hosted_headers(request.hosted, settings.extra_headers),
     )
 
 

@@ -4,7 +4,7 @@ https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools,
 https://platform.claude.com/docs/en/agents-and-tools/mcp-connector
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 from treadle.domain.hosted_tools import (
@@ -17,6 +17,9 @@ from treadle.domain.hosted_tools import (
 )
 
 Object = dict[str, object]
+
+_BETA = "anthropic-beta"
+_MCP = "mcp-client-2025-11-20"
 
 
 def tool_refusal(tool: HostedTool) -> str:
@@ -51,10 +54,13 @@ def container_of(tools: Iterable[HostedTool]) -> str | None:
     return next(given, "") or None
 
 
-def hosted_headers(tools: Iterable[HostedTool]) -> dict[str, str]:
-    """Returns the headers of a request with those tools."""
-    has_server = any(isinstance(tool, RemoteMCP) for tool in tools)
-    return {"anthropic-beta": "mcp-client-2025-11-20"} if has_server else {}
+def hosted_headers(tools: Iterable[HostedTool], given: Mapping[str, str]) -> dict[str, str]:
+    """Returns the headers of a request with those tools, joined with those of the settings."""
+    if not any(isinstance(tool, RemoteMCP) for tool in tools):
+        return {}
+    name = next((name for name in given if name.lower() == _BETA), _BETA)
+    betas = [beta.strip() for beta in given.get(name, "").split(",") if beta.strip()]
+    return {name: ",".join(dict.fromkeys([*betas, _MCP]))}
 
 
 def _server(tool: RemoteMCP) -> Object:

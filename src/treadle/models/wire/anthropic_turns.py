@@ -4,12 +4,13 @@ https://platform.claude.com/docs/en/api/messages/create
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
-from typing import Literal, assert_never
+from typing import Literal, assert_never, cast
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from treadle.domain.files import InputAudio, InputFile, Media
 from treadle.domain.items import (
@@ -43,6 +44,7 @@ Block = dict[str, object]
 _TOOL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _THINKING = {"thinking", "redacted_thinking"}
 _USE = "tool_use"
+_MCP_USE, _MCP_RESULT = "mcp_tool_use", "mcp_tool_result"
 MEDIA = MediaRules(
     # "image exceeds 5 MB maximum", counted in base64 characters.
     # https://platform.claude.com/docs/en/build-with-claude/vision
@@ -249,9 +251,35 @@ class _Hosted(Struct):
     type: str = ""
     id: str = ""
     tool_use_id: str = ""
+    server_name: str = ""
 
 
 _decode_hosted = msgspec.json.Decoder(_Hosted).decode
+
+
+def without_servers(items: Sequence[Item], provider: str, servers: Set[str]) -> Sequence[Item]:
+    """Returns the items with the MCP calls of other servers than `servers` as another provider's.
+
+    The API reads the blocks of such calls only in a request that declares servers, so the others
+    are sent as calls of tools, as those of other providers are.
+    """
+    heads: dict[int, _Hosted] = {}
+    for place, item in enumerate(items):
+        if isinstance(item, ProviderItem) and item.provider == provider:
+            with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+                head = _decode_hosted(item.raw)
+                if head.type in {_MCP_USE, _MCP_RESULT}:
+                    heads[place] = head
+    declared = {head.id for head in heads.values() if head.server_name in servers}
+    foreign = [
+        place for place, head in heads.items() if (head.id or head.tool_use_id) not in declared
+    ]
+    if not foreign:
+        return items
+    found = list(items)
+    for place in foreign:
+        found[place] = replace(cast("ProviderItem", items[place]), provider="")
+    return found
 
 
 def _unpaired(items: Sequence[Item], provider: str, *, is_last: bool) -> Sequence[Item]:

@@ -113,7 +113,8 @@ def encode_request(
     headers: dict[str, str] = {}
     if dialect.cache_key and (key := cache_key(model, request)):
         if dialect.cache_key.startswith("x-"):
-            headers[dialect.cache_key] = key
+            if dialect.cache_key not in map(str.lower, settings.extra_headers):
+                headers[dialect.cache_key] = key
         else:
             body[dialect.cache_key] = key
     body.update(settings.extra_body)

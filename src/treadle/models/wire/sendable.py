@@ -50,7 +50,8 @@ class EncodedRequest(Struct, frozen=True):
     """The body of a request, and how it differs from its items.
 
     `sources` are the items that each entry of the conversation in the body is made of, in the order
-    of its parts; None for a part of no item. `headers` are sent with the body.
+    of its parts; None for a part of no item. `headers` are sent with the body; they
+    replace those of the settings, which the encoding has taken into account.
     """
 
     body: bytes

@@ -109,8 +109,8 @@ def url_annotations(message: Message, start: int) -> list[Json]:
             if not isinstance(one, UrlCitation) or not one.url.startswith(("http://", "https://")):
                 continue
             length = len(part.text)
-            begin = min(one.start_index or 0, length)
-            end = length if one.end_index is None else min(max(begin, one.end_index), length)
+            begin = one.start_index or 0
+            end = length if one.end_index is None else one.end_index
             places = {"start_index": start + begin, "end_index": start + end}
             cited = {"url": one.url, "title": one.title, **places}
             found.append({"type": "url_citation", "url_citation": cited})
