@@ -40,6 +40,11 @@ def postgres() -> Path | None:
     return found[-1].resolve().parent if found else None
 
 
+def pgbouncer() -> str | None:
+    """Returns the path of PgBouncer, if it is installed."""
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
 def restate() -> Path | None:
     """Returns the Restate server, if it is installed: the binary of its package for this system."""
     return next(NPM.glob("node_modules/@restatedev/restate-server-*/bin/restate-server"), None)
@@ -72,6 +77,8 @@ def is_installed(family: str) -> bool:
             } <= installed
         case "postgres":
             return postgres() is not None
+        case "pgbouncer":
+            return postgres() is not None and pgbouncer() is not None
         case "restate":
             return restate() is not None
         case "pgvector":

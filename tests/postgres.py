@@ -122,6 +122,83 @@ def new_server(programs: Path | None = None) -> Server:
     return Server(programs)
 
 
+class Pooler:
+    """PgBouncer in front of a server, on a Unix socket: three sessions, a new one for each
+    transaction.
+    """
+
+    def __init__(self, behind: Server, mode: str = "transaction", **settings: str) -> None:
+        program = families.pgbouncer()
+        assert program is not None
+        user = "postgres" if os.getuid() == 0 else None  # it does not run as root
+        self.folder = Path(tempfile.mkdtemp(prefix="treadle-pgbouncer-"))
+        users = self.folder / "users"
+        users.write_text('"treadle" ""\n')
+        configured = self.folder / "pgbouncer.ini"
+        lines = {
+            "listen_port": "6432",
+            "unix_socket_dir": str(self.folder),
+            "auth_type": "trust",
+            "auth_file": str(users),
+            "pool_mode": mode,
+            "default_pool_size": "3",
+            "server_round_robin": "1",
+            "max_client_conn": "200",
+        } | settings
+        configured.write_text(
+            f"[databases]\n* = host={behind.folder}\n[pgbouncer]\n"
+            + "".join(f"{name} = {value}\n" for name, value in lines.items())
+        )
+        for path in (self.folder, users, configured):
+            if user is not None:
+                shutil.chown(path, user)
+        self._command, self._user = [program, "-q", str(configured)], user
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, and waits until it listens."""
+        self._process = subprocess.Popen(
+            self._command,
+            user=self._user,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._watch = subprocess.Popen(
+            [sys.executable, "-c", _WATCH, str(self._process.pid), str(self.folder)],
+            stdin=subprocess.PIPE,
+        )
+        end = time.monotonic() + 30
+        while not (self.folder / ".s.PGSQL.6432").exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stops it: its connections are cut."""
+        self._watch.kill()
+        self._watch.communicate()
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(30)
+        (self.folder / ".s.PGSQL.6432").unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Stops it and removes its folder."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def url(self, database: str = "postgres", user: str = "treadle") -> str:
+        """Returns the URL of a database behind it."""
+        return f"postgresql://{user}@/{database}?host={self.folder}&port=6432"
+
+
+@cache
+def pooler() -> Pooler:
+    """Returns the pooler of this process in front of `server`; it ends with it."""
+    one = Pooler(server())
+    atexit.register(one.remove)
+    return one
+
+
 @cache
 def server() -> Server:
     """Returns the server of this process; it ends with it."""

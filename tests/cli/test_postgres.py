@@ -8,13 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 from tests.postgres import server
 
 import treadle as package
 from treadle import Agent
 from treadle.cli.database import Database, database_of, shown, url_of
-from treadle.errors import ThreadNotFound
+from treadle.errors import ThreadDamaged, ThreadNotFound
 from treadle.testing import Pause, ScriptedModel, Text
 
 SECRET = "s3cret"
@@ -60,11 +61,12 @@ def test_no_password_is_shown(database: Database, wanted: str) -> None:
     assert url_of("postgresql://h/x") == "postgresql://h/x"
 
 
-async def converse(url: str) -> None:
+async def converse(url: str) -> str:
     agent = Agent(ScriptedModel(["Hello."]), name="a")
     async with package.open(url, agents=[agent]) as runtime:
         thread = await runtime.create_thread(agent)
         await (await thread.send("hi")).result()
+        return thread.id
 
 
 @pytest.mark.needs("postgres")
@@ -111,6 +113,38 @@ def test_a_conversation_that_another_process_drives_is_deleted() -> None:
                 await run.result(timeout=30)
             assert [info.id for info in await runtime.threads()] == [other.id]
             assert (await (await other.send("hi")).result()).text == "Hello."
+
+    asyncio.run(work())
+
+
+@pytest.mark.needs("postgres")
+@pytest.mark.real_clock
+def test_a_conversation_is_repaired_while_others_are_driven() -> None:
+    url = server().url()
+
+    def repair(thread_id: str) -> dict[str, object]:
+        done = treadle("repair", thread_id, "--json", TREADLE_DATABASE=url)
+        assert (done.returncode, done.stderr) == (0, b"")
+        return json.loads(done.stdout)
+
+    async def work() -> None:
+        agent = Agent(ScriptedModel([[Pause(600), Text("Late.")], *["Hello."] * 9]), name="a")
+        damaged = await converse(url)
+        with psycopg.connect(url) as connection:
+            connection.execute("UPDATE event SET body = '{' WHERE position & 4294967295 = 2")
+            connection.execute("DELETE FROM snapshot")
+        async with package.open(url, agents=[agent]) as runtime:
+            thread, other = await runtime.connect(damaged), await runtime.create_thread(agent)
+            under_way = await other.send("wait")
+            with pytest.raises(ThreadDamaged):
+                await thread.send("and now?")
+            removed = await asyncio.to_thread(repair, thread.id)
+            assert removed == {"thread_id": thread.id, "events": [2], "entries": 0}
+            assert (await (await thread.send("again")).result(timeout=30)).text == "Hello."
+            # A conversation that a node drives is taken from it, and resumed there.
+            removed = await asyncio.to_thread(repair, other.id)
+            assert removed == {"thread_id": other.id, "events": [], "entries": 0}
+            assert (await under_way.result(timeout=30)).text == "Hello."
 
     asyncio.run(work())
 

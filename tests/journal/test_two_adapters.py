@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.journal.story import Driver, conversation, make, run_of_key, thread
-from tests.postgres import server
+from tests.postgres import pooler, server
 
 from treadle.domain.entries import CancelEntry, SendEntry
 from treadle.domain.events import PassageRemoved, RecordedEvent
@@ -31,9 +31,10 @@ POSTGRES = [
     pytest.param(name, marks=pytest.mark.needs("postgres"))
     for name in ("postgres", f"postgres{OTHER_WAY}")
 ]
+POOLED = pytest.param(f"pooled{OTHER_WAY}", marks=pytest.mark.needs("pgbouncer"))
 
 
-@pytest.fixture(params=["memory", *NAMES, *POSTGRES])
+@pytest.fixture(params=["memory", *NAMES, *POSTGRES, POOLED])
 async def pair(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Pair]:
     """Two adapters on one database; in SQL one of them holds the lock of the driver.
 
@@ -47,7 +48,9 @@ async def pair(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Pair
         one, two = SqliteJournal(path), SqliteJournal(path, drive=False)
     else:
         url = server().url()
-        one, two = PostgresJournal(url), PostgresJournal(url, drive=False)
+        behind = pooler().url() if request.param.startswith("pooled") else ""
+        one = PostgresJournal(url, pooler=behind)
+        two = PostgresJournal(url, pooler=behind, drive=False)
     for journal in (one, two):
         await journal.open()
     yield (two, one) if request.param.endswith(OTHER_WAY) else (one, two)

@@ -27,7 +27,7 @@ def anyio_backend() -> str:
 
 
 def test_the_program_of_the_page(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     program = tmp_path / "program.py"
     program.write_text(code)
     done = subprocess.run(

@@ -1,8 +1,10 @@
 """`treadle backup` and `repair`: conversations as the database contains them."""
 
 import asyncio
-from importlib import import_module
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -17,8 +19,8 @@ from treadle.cli.database import (
 from treadle.cli.failure import debug_option
 from treadle.cli.target import json_option
 from treadle.journal.backup import backup as write_backup
-from treadle.journal.base import Journal
 from treadle.journal.sqlite import SqliteJournal
+from treadle.runtime.runtime import postgres_journal
 
 
 @click.command()
@@ -60,25 +62,33 @@ def repair(thread_id: str, as_json: bool, database: Database | None) -> int:
 
 
 async def _repair(thread_id: str, database: Database | None) -> Repaired:
-    """Removes what is damaged of a thread; raises `JournalLocked` while a process drives it.
+    """Removes what is damaged of a thread; raises `JournalLocked` while a process drives its file.
 
-    Nothing is resumed: the agents of the conversations may not be known here.
+    Nothing is resumed here: the agents of the conversations may not be known.
     """
-    journal = _journal_of(stored_database(database))
+    place = stored_database(database)
+    journal = SqliteJournal(place) if isinstance(place, Path) else postgres_journal(place)
     await journal.open()
     try:
         await journal.info(thread_id)
-        return await repair_thread(journal, thread_id)
+        async with _alone_with(journal, thread_id):
+            return await repair_thread(journal, thread_id)
     finally:
         await journal.close()
 
 
-def _journal_of(database: Database) -> Journal:
-    if isinstance(database, Path):
-        return SqliteJournal(database)
-    postgres = import_module("treadle.journal.postgres")
-    made: Journal = postgres.PostgresJournal(database, alone=True)
-    return made
+@asynccontextmanager
+async def _alone_with(journal: Any, thread_id: str) -> AsyncGenerator[None]:
+    """Takes a thread from the node that has it; afterwards any node can take it again."""
+    if not journal.has_nodes:
+        yield
+        return
+    await journal.nodes.join(())
+    try:
+        await journal.nodes.seize(thread_id)
+        yield
+    finally:
+        await journal.nodes.leave()
 
 
 def _several(count: int, one: str, several: str = "") -> str:

@@ -49,6 +49,7 @@ async def serve(
     runtime = open_runtime(
         url,
         agents=agents,
+        pooler=settings.pooler or None,
         listener=listener,
         engine=_restate(settings),
         max_runs_per_owner=settings.max_runs_per_owner,

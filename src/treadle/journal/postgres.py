@@ -25,6 +25,7 @@ from treadle.journal.postgres_database import (
     is_lost,
     known_version,
     migrate,
+    require_same,
     require_tables,
     take_driver_lock,
     typed_errors,
@@ -62,10 +63,16 @@ class PostgresJournal(SqlJournal):
     With `drive`, the journal migrates the database, and its process may become one of the `nodes`
     that drive threads; with `alone`, no other process may be open with `drive` meanwhile. Without
     `drive`, the tables must exist; such a process reads, creates threads and enqueues entries.
+
+    `pooler` is the URL of a pooler in front of the database, which all connections use then, except
+    the two of a node that keep their session: the one that writes, and the one that is told of new
+    entries.
     """
 
-    def __init__(self, url: str, *, drive: bool = True, alone: bool = False) -> None:
-        self._address = Address(url)
+    def __init__(
+        self, url: str, *, pooler: str = "", drive: bool = True, alone: bool = False
+    ) -> None:
+        self._address = Address(url, pooler)
         super().__init__(self._address.name, IN_PROCESS if drive else IN_OTHERS)
         self._drive = drive
         self._alone = alone
@@ -74,7 +81,9 @@ class PostgresJournal(SqlJournal):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._apart: ThreadPoolExecutor | None = None
         self.access = AccessRows(self._read_with, self._write_with_node)
-        self.nodes = Nodes(self._read_with, self._write_with_node, self._connect, self._disconnect)
+        self.nodes = Nodes(
+            self._read_with, self._write_with_node, self._connect_directly, self._disconnect
+        )
 
     async def open(self) -> None:
         """Connects, with `drive` creates or migrates the tables; raises `JournalError`."""
@@ -100,14 +109,24 @@ class PostgresJournal(SqlJournal):
     def _open_once(self) -> "_Writer":
         writer = _Writer(self._address, drives=self._drive, alone=self._alone)
         try:
+            self._address.require_session(writer)
             (migrate if self._drive else require_tables)(writer, self._name)
             writer.known_version = known_version()
+            if self._drive and self._address.has_pooler:
+                self._require_pooler(writer)
             if self._drive:
                 writer.execute("DELETE FROM written WHERE at < now() - interval '30 days'")
         except BaseException:
             writer.raw.close()
             raise
         return writer
+
+    def _require_pooler(self, writer: PostgresConnection) -> None:
+        pooled = self._address.connect_pooled()
+        try:
+            require_same(writer, pooled, self._name)
+        finally:
+            pooled.raw.close()
 
     async def close(self) -> None:
         """Closes the connections after the calls already made; a second call does nothing."""
@@ -168,7 +187,12 @@ class PostgresJournal(SqlJournal):
         )
 
     def _connect(self) -> PostgresConnection:
-        connection = self._address.connect()
+        return self._kept(self._address.connect_pooled())
+
+    def _connect_directly(self) -> PostgresConnection:
+        return self._kept(self._address.connect())
+
+    def _kept(self, connection: PostgresConnection) -> PostgresConnection:
         self._reading.add(connection)
         return connection
 
@@ -239,12 +263,15 @@ class _Writer(PostgresConnection):
         self._drives = drives
         self._alone = alone
         self.node = None
-        super().__init__(self._connected())
+        connection = self._connected()
+        super().__init__(connection.raw, connection.settings)
 
-    def _connected(self) -> psycopg.Connection[tuple[object, ...]]:
+    def _connected(self) -> PostgresConnection:
+        if not self._drives:  # it has no lock, so it needs no session of its own
+            return self._address.connect_pooled()
         connection = self._address.connect()
         end = time.monotonic() + LOCK_SECONDS
-        while self._drives and not take_driver_lock(connection, alone=self._alone):
+        while not take_driver_lock(connection, alone=self._alone):
             if time.monotonic() >= end:
                 connection.raw.close()
                 raise JournalLocked(
@@ -254,12 +281,12 @@ class _Writer(PostgresConnection):
             time.sleep(FIRST_PAUSE)
         if self.node is not None:
             lock(connection, self.node)
-        return connection.raw
+        return connection
 
     def _reconnect(self) -> None:
         self.was_lost = True
         try:
-            self.raw = self._connected()
+            self.raw = self._connected().raw
         except JournalLocked as error:
             raise JournalUnavailable(
                 f"Another process has begun to use {self._address.name} alone while the server was "

@@ -4,8 +4,8 @@ Source: https://www.psycopg.org/psycopg3/docs/, https://www.postgresql.org/docs/
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from secrets import token_hex
 from typing import Any, LiteralString, TypeVar, cast
@@ -45,6 +45,11 @@ _NOTE = (
 )
 
 
+_SET = (
+    "SELECT count(set_config(name, value, true))"
+    " FROM unnest(%b::text[], %b::text[]) AS one (name, value)"
+)
+
 MAX_VERSION = 0xFFFF
 
 
@@ -57,13 +62,19 @@ class PostgresConnection:
 
     What is written is sent in a pipeline: a statement waits for the server only where its rows are
     asked for.
+
+    Behind a pooler each transaction may be in another session. There is nothing outside of a
+    transaction then, and each begins with its own `settings`, which are those of the session
+    otherwise.
     """
 
     too_long = errors.ProgramLimitExceeded
     inbox = "inbox"
 
-    def __init__(self, raw: Raw) -> None:
+    def __init__(self, raw: Raw, settings: Mapping[str, str] | None = None) -> None:
         self.raw = raw
+        self.settings = settings
+        self._has_begun = False
         self.writer = token_hex(8)
         self.number = 0
         """The number of the transaction, which the database keeps for the `writer`."""
@@ -84,7 +95,44 @@ class PostgresConnection:
 
     def execute(self, sql: str, values: Sequence[object] = (), /) -> Cursor:
         """Executes a statement that is written for SQLite."""
+        if self.settings is not None and not self._has_begun:
+            return self._execute_alone(sql, values)
         return self.raw.execute(_translated(sql), values or None, binary=True)
+
+    def _execute_alone(self, sql: str, values: Sequence[object]) -> Cursor:
+        """Executes a statement in a transaction of its own, in one trip to the server."""
+        try:
+            with self.raw.pipeline():
+                with self._begun("BEGIN"):
+                    cursor = self.raw.execute(_translated(sql), values or None, binary=True)
+                self.raw.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        return cursor
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """Runs a block in a transaction, or in a savepoint of the one that has begun."""
+        with self.raw.transaction():
+            if self._has_begun:
+                yield
+            else:
+                with self._begun():
+                    yield
+
+    @contextmanager
+    def _begun(self, begin: LiteralString = "") -> Generator[None]:
+        """Begins a transaction, unless that is done; the caller ends it after the block."""
+        if begin:
+            self.raw.execute(begin)
+        if self.settings is not None:
+            self.raw.execute(_SET, (list(self.settings), list(self.settings.values())))
+        self._has_begun = True
+        try:
+            yield
+        finally:
+            self._has_begun = False
 
     def transact(self, write: Callable[[], T], inserts: int = 0) -> T:
         """Runs `write` in a transaction."""
@@ -102,15 +150,8 @@ class PostgresConnection:
         try:
             with self.raw.pipeline() as pipeline:
                 try:
-                    self.raw.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-                    noted = self.raw.execute(_NOTE, (self.writer, self.number, self.known_version))
-                    if is_again:
-                        self._require_note(noted)
-                    result = write()
-                    for check in self._checks:
-                        check()
-                    if not is_again:
-                        self._require_note(noted)
+                    with self._begun("BEGIN ISOLATION LEVEL READ COMMITTED"):
+                        result = self._write_noted(write, is_again=is_again)
                     self.may_be_committed = True
                     self.raw.execute("COMMIT")
                 except BaseException:
@@ -124,6 +165,17 @@ class PostgresConnection:
                 for check in self._checks:
                     check()
             raise
+        return result
+
+    def _write_noted(self, write: Callable[[], T], *, is_again: bool) -> T:
+        noted = self.raw.execute(_NOTE, (self.writer, self.number, self.known_version))
+        if is_again:
+            self._require_note(noted)
+        result = write()
+        for check in self._checks:
+            check()
+        if not is_again:
+            self._require_note(noted)
         return result
 
     def _require_note(self, noted: Cursor) -> None:
@@ -142,9 +194,9 @@ class PostgresConnection:
 
     def at_once(self, read: Callable[[], T]) -> T:
         """Runs reads in one transaction."""
-        self.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
-            return read()
+            with self._begun("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
+                return read()
         finally:
             self._roll_back()
 

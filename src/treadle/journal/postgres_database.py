@@ -3,10 +3,10 @@
 import random
 import re
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import LiteralString, cast
+from typing import Any, LiteralString, cast
 
 import psycopg
 from psycopg import errors, sql
@@ -57,32 +57,96 @@ _SETTINGS = {
 
 
 class Address:
-    """Where a database is; `name` is what errors call it, without a password."""
+    """Where a database is, and the pooler in front of it, if there is one.
 
-    def __init__(self, url: str) -> None:
-        try:
-            given = conninfo_to_dict(url)
-        except psycopg.ProgrammingError as error:
-            raise ConfigurationError(
-                f"The URL of the database cannot be read ({str(error).strip()}); it has the form "
-                "postgresql://user:password@host:5432/name."
-            ) from error
+    `name` is what errors call it, without a password.
+    """
+
+    def __init__(self, url: str, pooler: str = "") -> None:
+        given = _parameters("The URL of the database", url)
         place = given.get("host") or given.get("hostaddr") or "this machine"
         self.name = f"the database {given.get('dbname') or given.get('user') or ''!r} on {place}"
+        self.has_pooler = bool(pooler)
         self._given = given
+        self._pooler = _parameters("The URL of the pooler", pooler) if pooler else None
         options = str(given.get("options") or "")
         settings = [f"-c {name}={value}" for name, value in _SETTINGS.items()]
         if "search_path" not in options:
             settings.append(f"-c search_path={SCHEMA}")
         self._options = " ".join([*settings, options])
 
+    def require_session(self, connection: PostgresConnection) -> None:
+        """Raises `JournalError` if a connection does not have the settings that were asked for."""
+        (found,) = connection.execute("SELECT current_setting('search_path')").fetchone()
+        if found != _settings_in(self._options).get("search_path", found):
+            raise JournalError(
+                f"{self.name[0].upper()}{self.name[1:]} ignores the options of a session, as some "
+                f"poolers do; {_DIRECTLY}"
+            )
+
     def connect(self) -> PostgresConnection:
-        """Opens a connection; raises the errors of psycopg."""
-        given = {name: value for name, value in self._given.items() if value is not None}
-        conninfo = make_conninfo("", **{**_PARAMETERS, **given, "options": self._options})
-        raw: Raw = psycopg.connect(conninfo, autocommit=True)
-        adapt(raw)
-        return PostgresConnection(raw)
+        """Opens a connection to the server itself; raises the errors of psycopg."""
+        return PostgresConnection(_connected({**self._given, "options": self._options}))
+
+    def connect_pooled(self) -> PostgresConnection:
+        """Opens a connection to the pooler, or to the server itself without one."""
+        if self._pooler is None:
+            return self.connect()
+        raw = _connected(self._pooler)
+        raw.prepare_threshold = None  # the next transaction may be in another session
+        return PostgresConnection(raw, _settings_in(self._options))
+
+
+def _parameters(what: str, url: str) -> dict[str, Any]:
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(
+            f"{what} cannot be read ({str(error).strip()}); it has the form "
+            "postgresql://user:password@host:5432/name."
+        ) from error
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _connected(given: Mapping[str, Any]) -> Raw:
+    raw: Raw = psycopg.connect(make_conninfo("", **{**_PARAMETERS, **given}), autocommit=True)
+    adapt(raw)
+    return raw
+
+
+_OPTION = re.compile(r"(?:-c\s*|--)([\w.-]+)=((?:\\.|\S)*)")
+
+
+def _settings_in(options: str) -> dict[str, str]:
+    """Returns the settings in the `options` of a URL, without those of the connection itself.
+
+    Source: https://www.postgresql.org/docs/current/libpq-connect.html (options)
+    """
+    return {
+        name.replace("-", "_"): re.sub(r"\\(.)", r"\1", value)
+        for name, value in _OPTION.findall(options)
+        if not name.startswith("tcp_")
+    }
+
+
+_DIRECTLY = "give the URL of the server itself, and that of the pooler as `pooler`."
+_IDENTITY = (
+    "SELECT oid::bigint, 'version'::regclass::oid::bigint, pg_postmaster_start_time()::text"
+    " FROM pg_database WHERE datname = current_database()"
+)
+
+
+def require_same(connection: PostgresConnection, pooled: PostgresConnection, name: str) -> None:
+    """Raises `ConfigurationError` if the pooler leads to another database, or to a replica."""
+    try:
+        found = pooled.at_once(lambda: pooled.execute(_IDENTITY).fetchone())
+    except errors.UndefinedTable:
+        found = None
+    if found != connection.execute(_IDENTITY).fetchone():
+        raise ConfigurationError(
+            f"The pooler does not lead to {name}: its tables or its server are others. Give the "
+            "URL of a pooler in front of the same primary server and database."
+        )
 
 
 @contextmanager
@@ -98,18 +162,25 @@ def is_lost(error: BaseException) -> bool:
     """Returns whether the server could not be reached, or has ended the connection."""
     if not isinstance(error, psycopg.OperationalError):
         return False
-    if error.sqlstate is None:  # of a connection that was not made, there is only the text
+    # Of a connection that was not made, there is only the text; a pooler has one code for all.
+    if error.sqlstate is None or error.sqlstate.startswith("08"):
         return not _REFUSED.search(str(error))
-    return error.sqlstate.startswith("08") or error.sqlstate in _AWAY
+    return error.sqlstate in _AWAY
 
 
-_REFUSED = re.compile("authentication failed|does not exist|no pg_hba.conf entry|permission denied")
+_REFUSED = re.compile(
+    "authentication failed|does not exist|no pg_hba.conf entry|permission denied"
+    # What PgBouncer says.
+    "|auth failed|no such (user|database)|unsupported startup parameter|statement pooling mode"
+)
 # Shutdown, crash, not ready yet, and a session that was idle in its transaction for too long.
 _AWAY = frozenset(("57P01", "57P02", "57P03", "57P05", "25P03"))
 
 
 def _typed(error: psycopg.Error, name: str) -> JournalError:
     name = name[0].upper() + name[1:]
+    if "unsupported startup parameter" in str(error):
+        return JournalError(f"{name} is a pooler; {_DIRECTLY}")
     if is_lost(error):
         return JournalUnavailable(f"{name} cannot be reached: {_first_line(error)}.")
     match error:

@@ -107,7 +107,7 @@ def _give(connection: PostgresConnection, owner: str, most: int, asking: str) ->
 
 def _change(connection: PostgresConnection, owner: str, change: Callable[[], T]) -> T:
     """Runs a change under the lock of an owner, in one transaction and one trip to the server."""
-    with connection.raw.pipeline(), connection.raw.transaction():
+    with connection.raw.pipeline(), connection.transaction():
         connection.execute("SELECT set_config('synchronous_commit', 'off', true)")
         connection.execute(
             "SELECT pg_advisory_xact_lock('permit'::regclass::oid::int, hashtext(?))", (owner,)

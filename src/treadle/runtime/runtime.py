@@ -265,6 +265,7 @@ def open(
     max_runs_per_owner: int | None = None,
     max_runs_per_node: int | None = None,
     index: Path | None = None,
+    pooler: str | None = None,
     listener: NodeListener | None = None,
     engine: Restate | None = None,
 ) -> Runtime:
@@ -300,6 +301,8 @@ def open(
       with room takes the run; else it waits, and owners take turns. None is no limit.
     - `index`: the file of the archive's index, which is made of the events. By default it is next
       to a SQLite database, in the database of PostgreSQL, and otherwise in memory.
+    - `pooler`: the URL of a pooler in front of the PostgreSQL database, such as PgBouncer in
+      transaction mode. All connections use it, except two of a process that drives.
     - `listener`: where this process listens for the other nodes of a PostgreSQL database, which
       show their users what is streamed here. By default only processes of this machine reach it.
     - `engine`: a `Restate` server that asks the nodes of a PostgreSQL database to drive threads;
@@ -311,11 +314,13 @@ def open(
         raise ConfigurationError(f"durability={durability!r} is not known; use process or power.")
     if listener is not None and not is_postgres(url):
         raise ConfigurationError("A listener is for the nodes of a PostgreSQL database.")
+    if pooler and not is_postgres(url):
+        raise ConfigurationError("A pooler is for a PostgreSQL database, whose URL is url.")
     if engine is not None:
         require_type("engine", engine, Restate, "engine=treadle.Restate('http://restate:8080')")
     if url is None and not drive:
         raise ConfigurationError("Threads in memory are driven by the process they are in.")
-    journal, bus, beside = _parts(url, durability, drive=drive)
+    journal, bus, beside = _parts(url, durability, drive=drive, pooler=pooler or "")
     return Runtime(
         journal,
         agents=agents,
@@ -352,11 +357,11 @@ def open_idle(url: str) -> Runtime:
 
 
 def _parts(
-    url: str | None, durability: Durability, *, drive: bool
+    url: str | None, durability: Durability, *, drive: bool, pooler: str = ""
 ) -> tuple[Journal, Bus | None, Path | None]:
     """Returns the journal that a URL names, its bus and the file of its archive's index."""
     if is_postgres(url):
-        return postgres_journal(url or "", drive=drive), None, None
+        return postgres_journal(url or "", drive=drive, pooler=pooler), None, None
     path = _database(url)
     if path is None:
         return MemoryJournal(), None, None
@@ -381,14 +386,15 @@ def is_postgres(url: str | None) -> bool:
     return url is not None and url.startswith(("postgresql://", "postgres://"))
 
 
-def postgres_journal(url: str, *, drive: bool = True) -> Any:
+def postgres_journal(url: str, *, drive: bool = True, pooler: str = "") -> Any:
     """Returns the journal at a URL; raises `ConfigurationError` without the extra."""
     try:
-        return import_module("treadle.journal.postgres").PostgresJournal(url, drive=drive)
+        made = import_module("treadle.journal.postgres").PostgresJournal
     except ImportError as error:
         raise ConfigurationError(
             f"A PostgreSQL database needs the extra: pip install 'treadle[postgres]' ({error})."
         ) from error
+    return made(url, drive=drive, pooler=pooler)
 
 
 def _restate_engine() -> Any:

@@ -30,7 +30,8 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     - `host`, `port`: the address; port 0 is any free one. Another host than a loopback address
       needs keys.
     - `database`: the file of the database, or the URL of a PostgreSQL database. `keys`: the file
-      of the keys, by default next to the database, if that is a file.
+      of the keys, by default next to the database, if that is a file. `pooler`: the URL of a pooler
+      of the PostgreSQL database, which all connections use except two.
     - `auth`: whether requests need a key.
     - `hosts`: names by which the server is reached, such as `agents.example.com`. IP addresses and
       `localhost` are always accepted; `*` accepts any name.
@@ -68,6 +69,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host: str = "127.0.0.1"
     port: int = 8000
     database: str = ""
+    pooler: str = ""
     keys: str = ""
     auth: bool = True
     hosts: tuple[str, ...] = ()

@@ -1,6 +1,7 @@
 """What every index of the archive does: SQLite in memory and in a file, and PostgreSQL.
 
-PostgreSQL with and without pgvector: `postgres` does not use it, even where it is installed.
+PostgreSQL with and without pgvector, and through a pooler: `postgres` and `pooled` do not use
+pgvector, even where it is installed.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.memory.archive.story import DAY, OWNER, Teller, any_store_of, search, texts
-from tests.postgres import server, vector_server
+from tests.postgres import pooler, server, vector_server
 
 from treadle.domain.items import user_message
 from treadle.domain.passages import Filters, Period
@@ -45,17 +46,21 @@ pytestmark = [pytest.mark.anyio, pytest.mark.real_clock]
 DATABASES = [
     pytest.param("postgres", marks=pytest.mark.needs("postgres")),
     pytest.param("pgvector", marks=pytest.mark.needs("pgvector")),
+    pytest.param("pooled", marks=pytest.mark.needs("pgbouncer")),
 ]
 
 
 @asynccontextmanager
 async def journal_of(kind: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Journal]:
-    if kind not in {"postgres", "pgvector"}:
+    if kind not in {"postgres", "pgvector", "pooled"}:
         yield MemoryJournal()
         return
-    if kind == "postgres":
+    if kind != "pgvector":
         monkeypatch.setattr(postgres_vectors, "extension_schema", lambda _: "")
-    journal = PostgresJournal((server() if kind == "postgres" else vector_server()).url())
+    behind = pooler().url() if kind == "pooled" else ""
+    journal = PostgresJournal(
+        (vector_server() if kind == "pgvector" else server()).url(), pooler=behind
+    )
     await journal.open()
     try:
         yield journal

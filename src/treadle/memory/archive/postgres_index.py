@@ -61,7 +61,7 @@ class PostgresIndex:
         """
         counts = [counted(one.text) for one in page.added]
         stems = self.stemmed(connection, {word for each in counts for word in each})
-        with connection.raw.transaction():
+        with connection.transaction():
             row = connection.execute(
                 "SELECT owner, parent FROM thread WHERE n = ? FOR KEY SHARE", (number,)
             ).fetchone()
@@ -140,7 +140,7 @@ class PostgresIndex:
 
 def _sweep(connection: PostgresConnection, owner: int) -> bool:
     """Works off some of the marks of an owner; returns whether there may be more."""
-    with connection.raw.transaction():
+    with connection.transaction():
         # Looks up one text after the other, whatever the planner knows of the tables.
         connection.execute("SET LOCAL enable_hashjoin = off")
         connection.execute("SET LOCAL enable_mergejoin = off")

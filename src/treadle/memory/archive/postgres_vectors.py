@@ -61,7 +61,7 @@ class PostgresVectors:
 
         Also removes the vectors of embedders that are no longer used.
         """
-        with connection.raw.transaction():
+        with connection.transaction():
             self.number(connection)
             connection.execute(
                 "DELETE FROM archive_embedder"  # noqa: S608 - of constants
@@ -73,7 +73,7 @@ class PostgresVectors:
         if not schema:
             return False
         try:
-            with connection.raw.transaction():
+            with connection.transaction():
                 _convert(connection, schema)
         except psycopg.errors.InsufficientPrivilege:  # the tables belong to another role
             return False
@@ -96,7 +96,7 @@ class PostgresVectors:
         Those that are not added within a `time` are removed again.
         """
         given = {digest_of(text): vector for text, vector in zip(texts, vectors, strict=True)}
-        with connection.raw.transaction():
+        with connection.transaction():
             number = lock_owner(connection, owner)
             embedder = self._sized(connection, vectors)
             digests = sorted(given)
@@ -114,7 +114,7 @@ class PostgresVectors:
 
     def claim(self, connection: PostgresConnection, owner: str, limit: int) -> list[Unembedded]:
         """Returns the newest texts without a vector that no other process is embedding."""
-        with connection.raw.transaction():
+        with connection.transaction():
             found = self._found_owner(connection, owner)
             if found is None:
                 return []
@@ -167,7 +167,7 @@ class PostgresVectors:
     ) -> None:
         """Stores the vectors of texts by digest; those with None were refused."""
         made = sorted((digest, one) for digest, one in vectors.items() if one is not None)
-        with connection.raw.transaction():
+        with connection.transaction():
             found = self._found_owner(connection, owner)
             if found is not None and made:
                 self._sized(connection, [vector for _, vector in made])
