@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import httpx2
+import msgspec
 import pytest
 from msgspec.structs import replace
 from starlette.requests import Request
@@ -18,9 +19,19 @@ from tests.server.serving import NO_AUTH, Client, frames, opened, serving, until
 
 from treadle import Agent, Runtime, Usage, tool
 from treadle.errors import ConfigurationError
-from treadle.server import Keys, Principal, ServerSettings, load_settings, new_key, serve
+from treadle.journal.postgres_access import Access, AccessRows
+from treadle.server import (
+    Keys,
+    Principal,
+    ServerSettings,
+    ended_sessions,
+    load_settings,
+    new_key,
+    serve,
+)
 from treadle.server.app import create_app
-from treadle.server.keys import add_key, revoke_key, stored_keys
+from treadle.server.ended_sessions import EndedSessions
+from treadle.server.keys import StoredKey, add_key, revoke_key, stored_keys, stored_rows
 from treadle.server.operation import Operation
 from treadle.server.operations import all_operations
 from treadle.server.origins import is_allowed_host, is_loopback, is_own_origin
@@ -717,3 +728,67 @@ def test_settings_from_options_environment_and_file(tmp_path: Path) -> None:
         load_settings({}, {"TREADLE_PORT": "x"})
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load_settings({}, {}, tmp_path / "nope.toml")
+
+
+# Rows of a database
+
+
+class Rows:
+    """The rows about access of a database, without one."""
+
+    def __init__(self, *keys: StoredKey) -> None:
+        self.keys = {key.id: msgspec.json.encode(key) for key in keys}
+        self.ended: list[str] = []
+
+    async def read(self, secret: str, after: int = 0) -> Access:
+        ended = {id: float(id.split(".")[1]) for id in self.ended[after : after + 500]}
+        newest = after + len(ended)
+        return Access(self.keys, "secret", ended, newest, newest < len(self.ended))
+
+
+async def test_a_key_of_a_newer_version_does_not_keep_others_from_being_revoked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (key, stored), (fresh, kept), (strange, newer) = new_key(), new_key(), new_key()
+    rows = Rows(stored, kept)
+    keys = Keys()
+    keys.use_rows(cast("AccessRows", rows))
+    await keys.refresh()
+    assert keys.find(key) == stored
+    rows.keys[newer.id] = msgspec.json.encode(newer).replace(b'"admin"', b'"auditor"')
+    del rows.keys[stored.id]
+    for _ in range(2):
+        keys._checked = -10.0
+        await keys.refresh()
+    assert (keys.find(key), keys.find(fresh), keys.find(strange)) == (None, kept, None)
+    assert [f"revoke {newer.id}" in one.message for one in caplog.records] == [True]
+    assert await stored_rows(cast("AccessRows", rows)) == (kept,)
+
+
+async def test_a_session_that_was_ended_stays_so_whatever_else_ends() -> None:
+    rows = Rows()
+    keys = Keys()
+    keys.use_rows(cast("AccessRows", rows))
+    now = int(time.time())
+    old = [f"k{n % 20}.{now + 100}.{n}" for n in range(1000)]
+    rows.ended = [f"k{n % 20}.{now + 5000}.x{n}" for n in range(11_000)] + old
+    await keys.refresh()
+    assert all(keys.has_ended(id, now + 100) for id in old)
+    assert not keys.has_ended(f"k1.{now + 100}.other", now + 100)
+
+
+def test_of_more_sessions_than_are_known_those_that_end_first_count_as_ended() -> None:
+    ended = EndedSessions()
+    count = 2 * ended_sessions.MAX_OF_KEY
+    for n in range(count):
+        ended.add(f"a.{n + 1}.{n}", n + 1, now=0)
+    ended.add("b.5.x", 5, now=0)
+    assert all(ended.has(f"a.{n + 1}.{n}", n + 1) for n in range(count))
+    assert ended.has("a.1.other", 1)
+    assert not ended.has(f"a.{count}.other", count)
+    assert (ended.has("b.5.x", 5), ended.has("b.1.other", 1)) == (True, False)
+    assert ended._count == sum(map(len, ended._of_key.values())) <= ended_sessions.MAX_OF_KEY + 1
+    for n in range(3 * ended_sessions.MAX_OF_KEY):  # what has ended by itself is forgotten
+        ended.add(f"c{n % 5}.{2 * count}.{n}", 2 * count, now=count)
+    assert "a" not in ended._of_key
+    assert "a" not in ended._all_until

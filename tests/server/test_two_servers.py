@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,8 +19,9 @@ from treadle import Agent
 from treadle.cli.database import with_access
 from treadle.cli.keys import keys
 from treadle.errors import JournalUnavailable
+from treadle.journal import postgres_access
 from treadle.journal.postgres_access import Access, AccessRows
-from treadle.server.keys import add_row, new_key
+from treadle.server.keys import Keys, add_row, new_key
 from treadle.server.settings import ServerSettings
 from treadle.testing import ScriptedModel
 
@@ -140,6 +142,22 @@ async def test_a_session_that_is_ended_is_refused_by_all_servers(two_servers: Tw
         origin = str(third.http.base_url).rstrip("/")
         session = {"cookie": sessions[0]["cookie"], "origin": origin}
         assert (await third.send("GET", "/me", headers=session)).status_code == 401
+
+
+async def test_sessions_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_access, "MAX_READ", 4)
+    monkeypatch.setattr(postgres_access, "OVERLAP", 1)
+    url = await asyncio.to_thread(lambda: server().url())
+    keys, end = Keys(), time.time() + 1000
+
+    async def read(rows: AccessRows) -> None:
+        for n in range(10):
+            await rows.end_session(f"k.{n}", end)
+        keys.use_rows(rows)
+        await keys.refresh()
+
+    await with_access(url, read)
+    assert all(keys.has_ended(f"k.{n}", end) for n in range(10))
 
 
 async def test_while_the_database_is_away_the_keys_read_last_count(

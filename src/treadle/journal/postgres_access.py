@@ -1,6 +1,6 @@
 """Who may use the servers of a PostgreSQL database: their keys, and sessions that ended early."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -12,18 +12,20 @@ OVERLAP = 1000
 """How many sessions are read again: of two that end at a time, the later number may come first."""
 
 MAX_READ = 10_000
+"""How many sessions one read returns at most; more than `OVERLAP`."""
 
 
 class Access(Struct, frozen=True):
-    """The keys, the newest last, the secret of the cookies, and sessions with the time they end.
+    """The keys by their ids, the secret of the cookies, and sessions with the time they end.
 
-    `newest` is the number of the session that ended last.
+    `newest` is the number of the last of these sessions. With `has_more`, others ended after it.
     """
 
-    keys: Sequence[bytes]
+    keys: Mapping[str, bytes]
     secret: str
     ended: Mapping[str, float]
     newest: int
+    has_more: bool = False
 
 
 class AccessRows:
@@ -81,16 +83,16 @@ class AccessRows:
 
 
 def _read(connection: PostgresConnection, after: int) -> Access:
-    keys = connection.execute("SELECT body FROM access_key ORDER BY body").fetchall()
+    keys = connection.execute("SELECT id, body FROM access_key").fetchall()
     secret = connection.execute("SELECT value FROM access_secret").fetchone()
     ended = connection.execute(
-        "SELECT id, ends_at, number FROM ended_session WHERE number > ? ORDER BY number DESC"
-        " LIMIT ?",
+        "SELECT id, ends_at, number FROM ended_session WHERE number > ? ORDER BY number LIMIT ?",
         (after - OVERLAP, MAX_READ),
     ).fetchall()
     return Access(
-        [body.encode() for (body,) in keys],
+        {id: body.encode() for id, body in keys},
         secret[0] if secret is not None else "",
         {id: ends_at for id, ends_at, _ in ended},
-        max((number for *_, number in ended), default=after),
+        max((after, *(number for *_, number in ended))),
+        len(ended) == MAX_READ,
     )

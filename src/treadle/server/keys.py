@@ -10,7 +10,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from treadle.errors import ConfigurationError, JournalError
+from treadle.server.ended_sessions import EndedSessions
 from treadle.server.principal import Principal, Scope, require_scopes
 
 if TYPE_CHECKING:
@@ -55,9 +56,6 @@ CHECK_SECONDS = 1.0
 
 WAIT_SECONDS = 0.5
 """How long a request waits for them to be read again."""
-
-MAX_ENDED = 10_000
-"""How many sessions that were ended early are known."""
 
 _LOGGER = logging.getLogger(__name__)
 _ID_BYTES = 6
@@ -144,10 +142,11 @@ class Keys:
         self._own_secret = secrets.token_hex(_SECRET_BYTES)
         self._shared_secret = ""
         self._rows: AccessRows | None = None
-        self._ended: dict[str, float] = {}  # sessions, and when they would have ended
+        self._ended = EndedSessions()
         self._newest = 0
         self._reading: asyncio.Task[None] | None = None
         self._are_read = False
+        self._unreadable: frozenset[str] = frozenset()  # the ids of keys that were logged
 
     def use_rows(self, rows: "AccessRows") -> None:
         """Reads the rows of a database from now on."""
@@ -198,31 +197,34 @@ class Keys:
     async def _read_rows(self, rows: "AccessRows") -> None:
         try:
             found = await rows.read(self._own_secret, self._newest)
+            self._note_ended(found.ended)
+            while found.has_more:
+                found = await rows.read(self._own_secret, found.newest)
+                self._note_ended(found.ended)
         except JournalError as error:
             _LOGGER.warning("The keys could not be read: %s", error.message)
             return
         self._are_read = True
         self._newest = found.newest
-        for id, ends_at in found.ended.items():
-            self._note_ended(id, ends_at)
         if self._path is None:
-            self._stored = {key.id: key for key in map(_decode_key, found.keys)}
+            self._stored = _decode_keys(found.keys, self._unreadable)
+            self._unreadable = frozenset(found.keys) - self._stored.keys()
             self._shared_secret = found.secret
 
     async def end_session(self, id: str, ends_at: float) -> None:
         """Ends a session early, at all servers of a database with rows."""
-        self._note_ended(id, ends_at)
+        self._note_ended({id: ends_at})
         if self._rows is not None:
             await self._rows.end_session(id, ends_at)
 
-    def has_ended(self, session_id: str) -> bool:
+    def has_ended(self, session_id: str, ends_at: float) -> bool:
         """Returns whether a session was ended early, as far as this process knows."""
-        return session_id in self._ended
+        return self._ended.has(session_id, ends_at)
 
-    def _note_ended(self, id: str, ends_at: float) -> None:
-        self._ended.setdefault(id, ends_at)
-        if len(self._ended) > MAX_ENDED:
-            del self._ended[min(self._ended, key=self._ended.__getitem__)]
+    def _note_ended(self, ended: Mapping[str, float]) -> None:
+        now = time.time()
+        for id, ends_at in ended.items():
+            self._ended.add(id, ends_at, now)
 
     def _read(self, path: Path) -> None:
         stamp = _stamp_of(path)
@@ -238,14 +240,33 @@ class Keys:
         self._stamp = stamp
 
 
-def _decode_key(body: bytes) -> StoredKey:
-    return msgspec.json.decode(body, type=StoredKey)
+def _decode_keys(
+    bodies: Mapping[str, bytes], logged: frozenset[str] = frozenset()
+) -> dict[str, StoredKey]:
+    """Returns the keys of a database by their ids, and logs those that cannot be read.
+
+    A newer server may have added one that this version does not know; the others count as before.
+    """
+    keys = dict[str, StoredKey]()
+    for id, body in bodies.items():
+        try:
+            keys[id] = msgspec.json.decode(body, type=StoredKey)
+        except msgspec.MsgspecError as error:
+            if id not in logged:
+                _LOGGER.warning(
+                    "The key %s cannot be read and is refused (%s): upgrade treadle if a newer"
+                    " version made it, or run treadle keys revoke %s.",
+                    id,
+                    error,
+                    id,
+                )
+    return keys
 
 
 async def stored_rows(rows: "AccessRows") -> tuple[StoredKey, ...]:
     """Returns the keys of a database, the oldest first."""
     found = await rows.read("")
-    return tuple(sorted(map(_decode_key, found.keys), key=lambda key: key.created_at))
+    return tuple(sorted(_decode_keys(found.keys).values(), key=lambda key: key.created_at))
 
 
 async def add_row(rows: "AccessRows", key: StoredKey) -> None:

@@ -59,7 +59,7 @@ class Sessions:
         """Returns whether a session, and its key, have not ended."""
         return (
             time.time() < session.ends
-            and not self._keys.has_ended(session.id)
+            and not self._keys.has_ended(session.id, session.ends)
             and self._keys.holds(session.key)
         )
 
