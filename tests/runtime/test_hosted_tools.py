@@ -32,6 +32,7 @@ from treadle import (
     tool,
 )
 from treadle.domain.events import RunCompleted
+from treadle.domain.hosted_tools import described
 from treadle.domain.options import AllowedTools
 from treadle.errors import (
     AccessDenied,
@@ -50,6 +51,8 @@ from treadle.models import (
     OpenAIResponses,
     VertexGemini,
 )
+from treadle.models.base import ModelRequest
+from treadle.models.remote_tokens import tokens_of
 from treadle.testing import Call, Hosted, ProviderSimulator, ScriptedModel, Text, Turn
 
 pytestmark = pytest.mark.anyio
@@ -461,3 +464,20 @@ async def test_a_refused_request_does_not_show_the_token() -> None:
         with pytest.raises(BadRequest) as refused:
             await Agent(asked, tools=[remote]).run("Hi.")
         assert TOKEN not in refused.value.message
+
+
+def test_secrets_of_a_remote_server_are_keys_and_nothing_else() -> None:
+    def server(**extra: object) -> RemoteMCP:
+        return RemoteMCP(url="https://x", name="docs", token="a-long-token", extra=extra)
+
+    headers = {"X-Tenant": "1", "Accept-Language": "en-GB-oxendict", "X-Api-Key": "a-long-key"}
+    given = server(headers=headers, authorization="Bearer another-one", top="plain-text")
+    request = ModelRequest(items=(), hosted=(given,))
+    assert set(tokens_of(request)) == {
+        *("a-long-token", "a-long-key", "Bearer another-one", "another-one"),
+    }
+    # A key that is another one at each deploy does not make another agent.
+    assert described(given) == described(server(authorization="Bearer third-one", top="plain-text"))
+    assert described(given) != described(server(top="other-text"))
+    with pytest.raises(InvalidTool, match="without a user"):
+        RemoteMCP(url="https://user:password@x", name="docs")

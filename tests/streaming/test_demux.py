@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from treadle.domain.events import (
+    HostedCallProgress,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -12,6 +13,7 @@ from treadle.domain.events import (
 )
 from treadle.domain.items import (
     FunctionCall,
+    HostedCall,
     Item,
     Message,
     OutputText,
@@ -388,3 +390,30 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         demux.call(key, "", "a")
     with pytest.raises(StreamInvalid, match="max_output_tokens"):
         demux.arguments(2, "12345678901")
+
+
+def _hosted(id: str, status: str = "completed") -> ProviderItem:
+    call = HostedCall("web_search", id, status, "oil")  # type: ignore[arg-type]
+    return ProviderItem("p", msgspec.Raw(b"{}"), call)
+
+
+def test_ids_of_hosted_calls_are_unique_and_shared_by_a_call_and_its_result() -> None:
+    demux = Demux("p", ["used"])
+    open_call = HostedCall("web_search", "used", arguments="oil")
+    demux.hosted(0, open_call)
+    demux.finish(0, _hosted("used", "in_progress"))
+    demux.finish(1, _hosted("used"))
+    demux.finish(2, _hosted("used"))  # another one
+    demux.hosted(3, HostedCall("web_search", ""))
+    demux.finish(3, _hosted(""))
+    demux.finish(4, _hosted(""))
+    demux.finish(5, _hosted("new"))
+    events = demux.take()
+    begun = [one.call.call_id for one in events if isinstance(one, HostedCallProgress)]
+    items = [one.item for one in events if isinstance(one, ItemFinished)]
+    ids = [item.id for item in items if isinstance(item, ProviderItem)]
+    assert begun == [ids[0], ids[3]]
+    assert ids[0] == ids[1] != "used"
+    assert len(set(ids)) == 5
+    assert ids[-1] == "new"
+    assert "" not in ids

@@ -16,6 +16,8 @@ from msgspec.structs import force_setattr
 from treadle.domain.arguments import is_list, shown
 from treadle.errors import InvalidTool
 
+SECRET_FIELDS = frozenset({"headers", "authorization", "authorization_token"})
+"""The fields in `extra` that may hold secrets."""
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,48}")
 
 
@@ -135,15 +137,12 @@ class RemoteMCP(Struct, frozen=True, kw_only=True):
                 f"RemoteMCP.name is {shown(self.name)}; use at most 48 letters, digits, _ and -."
             )
         if not _is_url(self.url):
-            raise InvalidTool(f"RemoteMCP.url is {shown(self.url)}; use https://host/path.")
+            raise InvalidTool(
+                f"RemoteMCP.url is {shown(self.url)}; use https://host/path, without a user."
+            )
 
     def __repr__(self) -> str:
         return f"RemoteMCP(url={urlsplit(self.url).hostname!r}, name={self.name!r})"
-
-    def approves(self, tool: str) -> bool:
-        """Whether a call of that tool of the server needs an approval."""
-        rule = self.needs_approval
-        return rule if isinstance(rule, bool) else tool in rule
 
 
 HostedTool = WebSearch | WebFetch | FileSearch | CodeInterpreter | RemoteMCP
@@ -155,9 +154,11 @@ def remote_call_name(server: str, tool: str) -> str:
 
 
 def described(tool: HostedTool) -> Mapping[str, object]:
-    """Returns a tool as part of the definition of an agent, without its token."""
+    """Returns a tool as part of the definition of an agent, without its secrets."""
     fields = msgspec.structs.asdict(tool)
-    return {"type": type(tool).__name__, **fields, "token": ""}
+    fields.pop("token", None)
+    fields["extra"] = {name: tool.extra[name] for name in tool.extra if name not in SECRET_FIELDS}
+    return {"type": type(tool).__name__, **fields}
 
 
 def _require_domains(tool: WebSearch | WebFetch) -> None:
@@ -196,4 +197,4 @@ def _is_url(url: object) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc

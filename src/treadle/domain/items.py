@@ -276,6 +276,11 @@ class ProviderItem(Struct, frozen=True, gc=False, tag="provider_item", omit_defa
         """The id of the call that the item is, shared by its result; "" without one."""
         return "" if self.call is None else self.call.call_id
 
+    @property
+    def in_progress(self) -> bool:
+        """Whether it is a call whose result another item has."""
+        return self.call is not None and self.call.status == "in_progress"
+
 
 Item = Message | Reasoning | FunctionCall | FunctionCallOutput | ProviderItem
 

@@ -10,7 +10,7 @@ from treadle.domain.arguments import shown
 from treadle.domain.events import ChangeReason
 from treadle.domain.files import Media
 from treadle.domain.hosted_tools import HostedTool
-from treadle.domain.items import FunctionCall, Item
+from treadle.domain.items import FunctionCall, Item, ProviderItem
 from treadle.domain.schema import OutputMode, OutputSchema, ToolSchema
 from treadle.domain.settings import ModelSettings
 from treadle.errors import ConfigurationError
@@ -40,6 +40,9 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
         for item in chain(self.items, self.conversation):
             if isinstance(item, FunctionCall):
                 yield item.call_id
+            # The result of one in progress may come in this response.
+            elif isinstance(item, ProviderItem) and item.id and not item.in_progress:
+                yield item.id
 
 
 class ItemChange(Struct, frozen=True):

@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from treadle.domain.arguments import is_mapping
-from treadle.domain.hosted_tools import HostedTool, RemoteMCP
+from treadle.domain.hosted_tools import SECRET_FIELDS, HostedTool, RemoteMCP
 from treadle.models.api_key import current_key
 from treadle.models.base import ModelRequest
+from treadle.models.secrets import secrets_of
 
 
 async def with_tokens(request: ModelRequest, seconds: float) -> ModelRequest:
@@ -22,7 +23,7 @@ async def with_tokens(request: ModelRequest, seconds: float) -> ModelRequest:
 
 def tokens_of(request: ModelRequest) -> tuple[str, ...]:
     """Returns the secrets in the body of a request, the longest first."""
-    found = {text for tool in request.hosted for text in _secrets(tool) if text}
+    found = {text for tool in request.hosted for text in _secrets(tool)}
     return tuple(sorted(found, key=len, reverse=True))
 
 
@@ -36,10 +37,7 @@ async def _with_token(tool: HostedTool, seconds: float) -> HostedTool:
 def _secrets(tool: HostedTool) -> Iterator[str]:
     if not isinstance(tool, RemoteMCP):
         return
-    if isinstance(tool.token, str):
-        yield tool.token
-    headers = tool.extra.get("headers")
-    for value in headers.values() if is_mapping(headers) else ():
-        if isinstance(value, str):
-            yield value
-            yield value.rpartition(" ")[2]
+    given = {"token": tool.token, **{name: tool.extra.get(name) for name in SECRET_FIELDS}}
+    headers = given.pop("headers")
+    fields = {**given, **(headers if is_mapping(headers) else {})}
+    yield from secrets_of({name: one for name, one in fields.items() if isinstance(one, str)})

@@ -172,6 +172,7 @@ class Demux:
         self._fields: dict[Key, dict[str, object]] = {}
         self._annotations: dict[Key, Sequence[Sequence[Annotation]]] = {}
         self._hosted: dict[Key, HostedCall] = {}
+        self._hosted_ids: dict[Key, str] = {}  # by the id of the provider, or the key without one
         self.usage = Usage()
         self.response_id = ""
         self.events: list[StreamEvent] = []
@@ -271,7 +272,12 @@ class Demux:
         self._fields.setdefault(key, {}).update(fields)
 
     def hosted(self, key: Key, call: HostedCall) -> None:
-        """The hosted call `key` began, or more of it is known than in the event before."""
+        """The hosted call `key` began, or more of it is known than in the event before.
+
+        A call without an id, or with one that was used, gets a new one; a call and its result have
+        the same.
+        """
+        call = self._identified(key, call)
         if self._hosted.get(key) == call or key in self._closed:
             return
         self._hosted[key] = call
@@ -303,6 +309,13 @@ class Demux:
                 item = self._final_call(key, final)
             case Reasoning():
                 item = self._final_reasoning(key, final)
+            case ProviderItem(call=HostedCall() as call):
+                call = self._identified(key, call)
+                if call.status != "in_progress":
+                    self._hosted_ids.pop(final.id or key, None)
+                item = replace(final, call=call)
+                self._chars += len(bytes(final.raw))
+                self._count("")
             case ProviderItem():
                 item = final
                 self._chars += len(bytes(final.raw))
@@ -439,6 +452,13 @@ class Demux:
             call_id = new_id("call")
         self._used.add(call_id)
         return call_id
+
+    def _identified(self, key: Key, call: HostedCall) -> HostedCall:
+        name = call.call_id or key
+        id = self._hosted_ids.get(name)
+        if id is None:
+            id = self._hosted_ids[name] = self._unused(call.call_id)
+        return call if id == call.call_id else replace(call, call_id=id)
 
     def _new_index(self, key: Key) -> int:
         """Returns the index of a new item at `key`; an item that is open there is finished."""

@@ -1,6 +1,6 @@
 """A conversation as every API wants it: messages, and responses with the outputs of their calls."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import cast
 
 import msgspec
@@ -17,6 +17,7 @@ from treadle.domain.items import (
     Reasoning,
 )
 from treadle.models.wire.loose_json import joined
+from treadle.models.wire.remote_approvals import settled
 from treadle.models.wire.sendable import Changes
 
 _MISSING = "The output of this call is not known."
@@ -32,20 +33,22 @@ class Response(Struct):
 Entry = Message | Response
 
 
-def arrange(items: Iterable[Item], changes: Changes, provider: str = "") -> list[Entry]:
+def arrange(
+    items: Iterable[Item], changes: Changes, provider: str = "", servers: Collection[str] = ()
+) -> list[Entry]:
     """Returns the entries of a conversation; every call has exactly one output, right behind it.
 
     The histories of threads are in this order already. Hooks may make others, and no API accepts a
     call without an output, an output without a call, or two calls of one id.
 
     Calls of the hosted tools of others than `provider` become calls of tools, if their output is
-    known.
+    known. `servers` are the MCP servers whose calls it makes itself once they are approved.
     """
     entries: list[Entry] = []
     current: Response | None = None
     open_calls: dict[str, tuple[FunctionCall, Response]] = {}
     seen: set[str] = set()
-    for item in items:
+    for item in settled(items, provider, servers):
         if isinstance(item, ProviderItem) and item.provider != provider:
             made = _as_call(item)
             if made is not None and made[0].call_id not in seen:

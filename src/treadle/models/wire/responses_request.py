@@ -10,11 +10,9 @@ from typing import assert_never, cast
 import msgspec
 from msgspec import Struct
 
-from treadle.domain.arguments import is_mapping
 from treadle.domain.files import Media
 from treadle.domain.hosted_tools import RemoteMCP
 from treadle.domain.items import (
-    APPROVAL_REQUEST,
     ContentPart,
     FunctionCall,
     FunctionCallOutput,
@@ -37,6 +35,7 @@ from treadle.models.wire.conversation import Response, arrange
 from treadle.models.wire.media import MediaRules, WebContent, file_name, no_media
 from treadle.models.wire.prompt_cache import cache_key
 from treadle.models.wire.reasoning import effort_of
+from treadle.models.wire.remote_approvals import request_of
 from treadle.models.wire.responses_tools import hosted_entries, included
 from treadle.models.wire.sendable import (
     NO_INPUT,
@@ -178,12 +177,12 @@ class _Encoder:
 
     def encode(self, items: Sequence[Item]) -> tuple[list[object], list[list[Item]]]:
         """Returns the entries of the input, and the items of each."""
-        for entry in arrange(items, self._changes, self._provider):
+        for entry in arrange(items, self._changes, self._provider, self._approving):
             if isinstance(entry, Response):
                 self._response(entry)
                 calls = {one.call_id: one for one in entry.items if isinstance(one, FunctionCall)}
                 for output in entry.outputs:
-                    asked = self._asked(calls[output.call_id])
+                    asked = request_of(calls[output.call_id], self._provider, self._approving)
                     sent = self._output(output) if asked is None else _approval(asked, output)
                     self._append(output, sent)
             elif content := self._input_parts(entry):
@@ -224,7 +223,7 @@ class _Encoder:
             case Message():
                 return self._said(item, with_id=with_id)
             case FunctionCall():
-                if (asked := self._asked(item)) is not None:
+                if (asked := request_of(item, self._provider, self._approving)) is not None:
                     return asked
                 return {
                     "type": "function_call",
@@ -236,14 +235,6 @@ class _Encoder:
                 return self._hosted(item) if item.provider == self._provider else None
             case _ as unreachable:
                 assert_never(unreachable)
-
-    def _asked(self, call: FunctionCall) -> Mapping[str, object] | None:
-        """Returns the request for an approval that a call is, if its server is declared."""
-        fields = None if call.provider_fields is None else call.provider_fields.of(self._provider)
-        asked = (fields or {}).get(APPROVAL_REQUEST)
-        if not is_mapping(asked) or asked.get("server_label") not in self._approving:
-            return None
-        return asked
 
     def _hosted(self, item: ProviderItem) -> msgspec.Raw | None:
         try:
