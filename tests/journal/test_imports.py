@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-ALLOWED = ("treadle.domain", "treadle.errors", "treadle.journal", "treadle.logging")
+ALLOWED = ("treadle.clock", "treadle.domain", "treadle.errors", "treadle.journal", "treadle.logging")
 
 CODE = """
 import sys, treadle
