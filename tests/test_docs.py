@@ -2,6 +2,7 @@
 
 import html
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,16 @@ def test_the_picture_of_the_crash_is_of_the_demo() -> None:
     assert QUESTION in words
     assert " ".join(answer.split()) in words
     assert f"The {len(ANSWER)} characters that the reader added up are exactly those" in words
+
+
+def test_the_extras_and_the_providers_are_those_that_there_are() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = set(project["optional-dependencies"]) - {"dev", "docs"}
+    assert (
+        set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/index.md").read_text(), re.MULTILINE))
+        == extras
+    )
+    rows = re.findall(
+        r"^\| `\w+` \| chat \|", (ROOT / "docs/reference/providers.md").read_text(), re.MULTILINE
+    )
+    assert f"[{len(rows)} providers and servers]" in (ROOT / "README.md").read_text()

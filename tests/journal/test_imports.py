@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-ALLOWED = ("treadle.clock", "treadle.domain", "treadle.errors", "treadle.journal", "treadle.logging")
+ALLOWED = tuple(f"treadle.{name}" for name in ("clock", "domain", "errors", "journal", "logging"))
 
 CODE = """
 import sys, treadle

@@ -197,4 +197,6 @@ def _is_url(url: object) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+    is_private = parts.scheme == "https" or parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    is_web = parts.scheme in {"http", "https"}
+    return is_web and is_private and bool(parts.hostname) and "@" not in parts.netloc

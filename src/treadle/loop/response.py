@@ -223,8 +223,9 @@ def _ignored_choice(activation: Activation[Deps, Out], request: ModelRequest) ->
     step, choice = activation.thread.state.step, request.settings.tool_choice
     if step is None or not request.tools:
         return None
-    if choice == "required" and any(isinstance(item, ProviderItem) for _, item in step.items):
-        return None  # a hosted tool was called
+    hosted = (item for _, item in step.items if isinstance(item, ProviderItem))
+    if choice == "required" and any(item.call is not None for item in hosted):
+        return None
     called = {call.name for call in step.calls}
     if isinstance(choice, NamedTool):
         return None if choice.name in called else choice.name

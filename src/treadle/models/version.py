@@ -5,7 +5,9 @@ import re
 # The version behind the name of a model of Bedrock, its region, and what is in front of it in an
 # ARN; a profile that is served in all regions has another price.
 _VERSION = re.compile(r"-v\d+(?::\d+)?$")
-_REGION = re.compile(r"^(?:us-gov|[a-z]{2}|apac)\.(?=[a-z0-9]+\.)")
+REGION = r"(?:us-gov|apac|[a-z]{2})\.(?=[a-z0-9]+\.)"
+"""The region in front of the id of a model of Bedrock, as a regular expression."""
+_REGION = re.compile(f"^{REGION}")
 _PROFILE = re.compile(r"^arn:aws[a-z-]*:bedrock:.*(?:inference-profile|foundation-model)/")
 
 

@@ -12,12 +12,13 @@ from msgspec import Struct
 
 from treadle.domain.media import IMAGES, PDF
 from treadle.domain.settings import ReasoningEffort
+from treadle.models.version import REGION
 from treadle.models.wire.reasoning import BUDGETS, ReasoningRule, words
 
 Choice = Literal["named", "any", ""]
 """Whether a model can be forced to call one tool by name, any tool, or none."""
 
-_REGION = re.compile(r"(?:global|us-gov|us|eu|apac|au|jp|ca|in|sa|me|af)\.")
+_REGION = re.compile(rf"global\.|{REGION}")
 _NONE: AnySet[str] = frozenset()
 _BESIDE: AnySet[str] = frozenset({"text", "image", "document", "audio"})
 
