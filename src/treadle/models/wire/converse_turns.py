@@ -252,7 +252,8 @@ class ConverseTurns:
             self._changes.note(item, "provider_item", text)
             return []
         head, is_result = _hosted_head(item)
-        if head.tool_use_id in paired:
+        # A model that takes calls alone has no tools that the provider runs within its answer.
+        if head.tool_use_id in paired and self._family.beside_outputs:
             if not is_result:
                 self.hosted_tools[head.name] = None
             return [item.raw]
