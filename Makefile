@@ -69,8 +69,9 @@ N := 50
 chaos: $(VENV)/.dev  ## Kill a runtime N times (50) and look for losses; SEED=... repeats one
 	@$(BIN)/python -m chaos $(N) $${SEED:+--seed $$SEED} $${DATABASE:+--database "$$DATABASE"}
 
-chaos-cluster: $(VENV)/.dev  ## Attack three nodes on PostgreSQL N times (50); ENGINE=restate; SEED=...
-	@$(BIN)/python -m chaos.cluster $(N) $${SEED:+--seed $$SEED} $${ENGINE:+--engine $$ENGINE}
+chaos-cluster: $(VENV)/.dev  ## Attack three nodes on PostgreSQL N times (50); ENGINE=restate; SEED=... KINDS=...
+	@$(BIN)/python -m chaos.cluster $(N) $${SEED:+--seed $$SEED} $${ENGINE:+--engine $$ENGINE} \
+	  $${KINDS:+--kinds $$KINDS} $${REAL:+--real-heartbeat}
 
 chaos-inside: $(VENV)/.dev  ## Attack from inside one process for N rounds (50); SEED=... repeats one
 	@$(BIN)/python -m chaos.inside $(N) $${SEED:+--seed $$SEED}

@@ -18,10 +18,14 @@ def test_every_commit_point_is_there() -> None:
         assert hasattr(point.owner, point.attribute), name
 
 
-def figures_of(*arguments: str) -> dict[str, str]:
+def figures_of(*arguments: str, seconds: float = 55) -> dict[str, str]:
     """Returns what a campaign without findings has counted."""
     done = subprocess.run(
-        [sys.executable, "-m", *arguments], capture_output=True, cwd=ROOT, timeout=55, check=False
+        [sys.executable, "-m", *arguments],
+        capture_output=True,
+        cwd=ROOT,
+        timeout=seconds,
+        check=False,
     )
     printed = done.stdout.decode()
     assert done.returncode == 0, printed + done.stderr.decode()
@@ -56,6 +60,29 @@ def test_nodes_that_are_killed_and_cut_off_lose_and_double_nothing() -> None:
     arguments = ("2", "--seed", "7", "--threads", "8", "--seconds", "0.02", "--kinds", "kill,cut")
     figures = figures_of("chaos.cluster", *arguments)
     assert int(figures["runs"]) > 8
+
+
+@pytest.mark.needs("postgres")
+@pytest.mark.timeout(170)  # seven processes start, one after the other
+def test_nodes_that_are_replaced_by_a_newer_version_cut_lose_and_double_nothing() -> None:
+    options = ("--threads", "5", "--seconds", "0.02", "--kinds", "deploy", "--real-heartbeat")
+    figures = figures_of("chaos.cluster", "1", "--seed", "7", *options, seconds=160)
+    assert int(figures["runs"]) > 5
+    assert int(figures["pins"]) > 0
+    assert figures["asked for again"] == "0"
+
+
+def test_a_campaign_refuses_a_folder_with_the_evidence_of_another(tmp_path: Path) -> None:
+    (tmp_path / "Heard.log").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos.cluster", "0", "--keep", str(tmp_path)],
+        capture_output=True,
+        cwd=ROOT,
+        timeout=55,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert b"is not an empty folder" in done.stderr
 
 
 def test_mutated_streams_raise_only_errors_of_the_tree_however_they_are_cut() -> None:

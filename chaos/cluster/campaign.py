@@ -21,11 +21,13 @@ import treadle
 from chaos.cluster.agent import agent_on, steps_of, text_of
 from chaos.cluster.brief import BriefThreads, shorten
 from chaos.cluster.desk import Desk, answer, judge_answers
-from chaos.cluster.records import Answered, Asked, Heard, ToolRan
+from chaos.cluster.records import Answered, Asked, Heard, Pinned, ToolRan
 from chaos.evidence import Evidence
 from chaos.findings import Findings
+from treadle.domain.events import MessagePinned
 from treadle.domain.items import Message
 from treadle.errors import TreadleError
+from treadle.journal import postgres_nodes
 
 NODES = 3
 BRIEF = 3
@@ -33,6 +35,12 @@ BRIEF = 3
 
 STALE_SECONDS = 4.0
 """After how long nodes that stand still are replaced here; 15 s outside."""
+
+FROZEN_SECONDS = 60.0
+"""How long a node stands still that has the real heartbeat."""
+
+TAKEOVER_SECONDS = 15.0
+"""How long it is waited for other nodes to take the threads of one that was killed."""
 
 STARTED = 60.0
 ENDED = 120.0
@@ -53,9 +61,13 @@ class Campaign:
         seed: int,
         kinds: list[str],
         restate: restate_server.Server | None = None,
+        *,
+        has_real_heartbeat: bool = False,
     ) -> None:
         self.findings = Findings()
-        self.takeovers: list[float] = []
+        self._takeovers: dict[str, list[float]] = {"kill": [], "freeze": []}
+        self._has_real_heartbeat = has_real_heartbeat
+        self._stale = postgres_nodes.STALE_SECONDS if has_real_heartbeat else STALE_SECONDS
         self._server = server
         self._restate = restate
         self._balancer = restate_server.Balancer()
@@ -65,6 +77,8 @@ class Campaign:
         self._chance = random.Random(seed)
         self._kinds = kinds
         self._nodes: list[Process] = []
+        # The module of each node, which is its version: those to come are newer.
+        self._versions = ["older" if "deploy" in kinds else "node"] * NODES
         self._started = 0
         self._sent: dict[tuple[str, str], str] = {}  # the run of a message, by thread and message
         self._desk, self._brief = Desk(), BriefThreads()
@@ -72,6 +86,7 @@ class Campaign:
             "kill": self._kill,
             "freeze": self._freeze,
             "end": self._end,
+            "deploy": self._deploy,
             "cut": self._cut,
             "restart": self._restart,
         }
@@ -81,7 +96,7 @@ class Campaign:
         self._seconds = seconds
         await self._balancer.start()
         try:
-            self._nodes = list(await asyncio.gather(*(self._node() for _ in range(NODES))))
+            self._nodes = list(await asyncio.gather(*map(self._node, range(NODES))))
             agent = agent_on(Evidence(self._folder), self._seconds)
             async with treadle.open(self._url, agents=[agent], drive=False) as runtime:
                 shorten()
@@ -96,6 +111,8 @@ class Campaign:
                     kind = self._chance.choice(self._kinds)
                     await self._attacks[kind]()
                     self.findings.counts[kind] += 1
+                while "older" in self._versions:
+                    await self._deploy()
                 talking.cancel()
                 with suppress(asyncio.CancelledError):
                     await talking
@@ -114,7 +131,7 @@ class Campaign:
 
     # Nodes
 
-    async def _node(self) -> Process:
+    async def _node(self, which: int) -> Process:
         self._started += 1
         name = f"node{self._started}"
         engine: list[str] = []
@@ -124,8 +141,14 @@ class Campaign:
         with (self._folder / "nodes.err").open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "chaos.cluster.node", self._url, str(self._folder), name),
-                *(str(self._seconds), str(STALE_SECONDS), *engine),
+                *(
+                    "-m",
+                    f"chaos.cluster.{self._versions[which]}",
+                    self._url,
+                    str(self._folder),
+                    name,
+                ),
+                *(str(self._seconds), str(self._stale), *engine),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
@@ -166,10 +189,9 @@ class Campaign:
         node = self._nodes[which]
         ids = await self._active()
         node.kill()
-        killed = time.time()
+        measuring = asyncio.create_task(self._measure("kill", ids, TAKEOVER_SECONDS))
         await self._ended_node(node)
-        measuring = asyncio.create_task(self._measure(ids, killed))
-        self._nodes[which] = await self._node()
+        self._nodes[which] = await self._node(which)
         await measuring
 
     async def _active(self) -> dict[int, list[str]]:
@@ -182,45 +204,58 @@ class Campaign:
             active.setdefault(node, []).append(id)
         return active
 
-    async def _measure(self, before: dict[int, list[str]], killed: float) -> None:
-        """Notes how long the threads of the node that is gone had none."""
-        held = await self._query(
-            "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory'"
-            " AND classid = 'node'::regclass"
-        )
-        living = {node for (node,) in held}
-        waiting = {id: node for node, ids in before.items() if node not in living for id in ids}
-        end = time.time() + 15
-        while waiting and time.time() < end:
-            rows = await self._query(
-                "SELECT t.id, t.node FROM thread t JOIN node o ON o.id = t.node"
-                " WHERE t.id = ANY(%s)",
-                list(waiting),
-            )
-            for id, node in rows:
-                if node != waiting[id]:
-                    self.takeovers.append(time.time() - killed)
-                    del waiting[id]
+    async def _measure(self, kind: str, before: dict[int, list[str]], seconds: float) -> None:
+        """Notes how long the threads of a node that is gone had none; looks for some seconds."""
+        began = time.monotonic()
+        had = {id: node for node, ids in before.items() for id in ids}
+        gone: set[int] = set()
+        while time.monotonic() < began + seconds and not (gone and gone.isdisjoint(had.values())):
+            nodes = {node for (node,) in await self._query("SELECT id FROM node")}
+            gone = before.keys() - nodes
+            rows = await self._query("SELECT id, node FROM thread WHERE id = ANY(%s)", list(had))
+            now: dict[str, int | None] = dict(rows)
+            for id, node in list(had.items()):
+                if id in now and (now[id] == node or now[id] not in nodes):
+                    continue  # it has none yet, or still the same
+                del had[id]
+                if id in now and node in gone:
+                    self._takeovers[kind].append(time.monotonic() - began)
             await asyncio.sleep(0.02)
 
     async def _freeze(self) -> None:
         """A node stands still until it was replaced, and then continues."""
         node = self._chance.choice(self._nodes)
+        ids = await self._active()
+        seconds = self._stale + self._chance.uniform(-2, 3)
+        if self._has_real_heartbeat:
+            seconds = FROZEN_SECONDS
         node.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(STALE_SECONDS + self._chance.uniform(-2, 3))
+        measuring = asyncio.create_task(self._measure("freeze", ids, seconds))
+        await asyncio.sleep(seconds)
         node.send_signal(signal.SIGCONT)
+        await measuring
 
     async def _end(self) -> None:
         """A node ends in order; another one comes."""
-        which = self._chance.randrange(len(self._nodes))
-        self._nodes[which].terminate()
+        await self._replace(self._chance.randrange(NODES), signal.SIGTERM)
+
+    async def _deploy(self) -> None:
+        """A node is drained; one of the newer version comes. The older ones are replaced first."""
+        which = self._chance.randrange(NODES)
+        if "older" in self._versions:
+            which = self._versions.index("older")
+        self._versions[which] = "newer"
+        await self._replace(which, signal.SIGINT)
+
+    async def _replace(self, which: int, how: signal.Signals) -> None:
+        self._nodes[which].send_signal(how)
         try:
-            code = await asyncio.wait_for(self._ended_node(self._nodes[which]), 30)
+            code = await asyncio.wait_for(self._ended_node(self._nodes[which]), 60)
         except TimeoutError:
             raise NotAtRest(f"A node does not end: {self._errors()}") from None
         if code:
             self.findings.wrong.append(f"a node ended with {code}")
-        self._nodes[which] = await self._node()
+        self._nodes[which] = await self._node(which)
 
     async def _cut(self) -> None:
         """The connections of some sessions are lost."""
@@ -283,6 +318,7 @@ class Campaign:
         findings.counts["runs"] = len(self._sent)
         expected: Counter[str] = Counter()
         acknowledged = list(evidence.read(Answered))
+        pinned = list(evidence.read(Pinned))
         for thread_id in {thread_id for thread_id, _ in self._sent}:
             thread = await runtime.connect(thread_id)
             events = await thread.events(limit=10**6)
@@ -292,6 +328,11 @@ class Campaign:
             self._desk.judge(thread_id, events, findings)
             given = [one for one in acknowledged if one.thread_id == thread_id]
             judge_answers(given, events, findings)
+            pins = Counter(one.message_id for one in events if isinstance(one, MessagePinned))
+            findings.duplicates += [f"{id} is pinned {n} times" for id, n in pins.items() if n > 1]
+            acked = [one for one in pinned if one.thread_id == thread_id]
+            findings.counts["pins"] += len(acked)
+            findings.losses += [f"{one} is lost" for one in acked if one.message_id not in pins]
             runs = {run.id: run for run in await thread.runs(limit=1000)}
             said = [item for item in await thread.history() if isinstance(item, Message)]
             users = Counter(item.text for item in said if item.role == "user")
@@ -337,9 +378,8 @@ class Campaign:
         findings.counts["responses"] = sum(asked.values())
         findings.counts["asked for again"] = again
 
-    @property
-    def takeover(self) -> str:
-        """How long threads of killed nodes had no node: median and longest, in seconds."""
-        if not self.takeovers:
+    def takeover(self, kind: str) -> str:
+        """How long threads of killed, or frozen, nodes had no node: median and longest."""
+        if not (found := self._takeovers[kind]):
             return "none"
-        return f"{statistics.median(self.takeovers):.2f} s, at most {max(self.takeovers):.2f} s"
+        return f"{len(found)}: {statistics.median(found):.2f} s, at most {max(found):.2f} s"

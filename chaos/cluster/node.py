@@ -1,9 +1,13 @@
-"""A node: drives what it takes, and watches threads of all nodes, until SIGTERM or EOF."""
+"""A node: drives what it takes, and watches threads of all nodes, until SIGTERM or EOF.
+
+With SIGINT it drains before it ends.
+"""
 
 import asyncio
 import random
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,23 +28,37 @@ WATCHED = 0.5
 """The part of the threads that a node watches."""
 
 
-async def main(
-    url: str, folder: Path, name: str, seconds: float, engine: treadle.Restate | None
-) -> None:
-    """Runs a node until it is told to end."""
-    evidence = Evidence(folder)
-    ended = asyncio.Event()
+Part = Callable[[treadle.Runtime, Evidence, str], Awaitable[None]]
+"""What a node does as well, with its evidence and its name."""
+
+DRAIN_SECONDS = 30.0
+
+
+async def run(*parts: Part) -> None:
+    """Runs the node of the command line, which also does the `parts`, until it is told to end."""
+    url, logs, name, every, stale, *restate = sys.argv[1:]
+    postgres_nodes.STALE_SECONDS = float(stale)
+    shorten()
+    engine = None
+    if restate:
+        ingress, admin, balancer, port = restate
+        engine = treadle.Restate(ingress, admin, balancer, port=int(port))
+    evidence = Evidence(Path(logs))
+    ended, drains = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: (drains.set(), ended.set()))
     loop.add_reader(sys.stdin.fileno(), ended.set)  # its parent has ended
-    agent = agent_on(evidence, seconds)
+    agent = agent_on(evidence, float(every))
     async with treadle.open(url, agents=[agent], engine=engine) as runtime:
         tasks = [
-            asyncio.create_task(_watch(runtime, evidence, name)),
-            asyncio.create_task(answer(runtime, evidence, name)),
+            asyncio.ensure_future(part(runtime, evidence, name))
+            for part in (_watch, answer, *parts)
         ]
         print("ready", flush=True)
         await ended.wait()
+        if drains.is_set():
+            await runtime.drain(DRAIN_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -84,11 +102,4 @@ async def _note_texts(thread: treadle.Thread, evidence: Evidence, name: str) -> 
 
 
 if __name__ == "__main__":
-    database, logs, node, every, stale, *restate = sys.argv[1:]
-    postgres_nodes.STALE_SECONDS = float(stale)
-    shorten()
-    called = None
-    if restate:
-        ingress, admin, balancer, port = restate
-        called = treadle.Restate(ingress, admin, balancer, port=int(port))
-    asyncio.run(main(database, Path(logs), node, float(every), called))
+    asyncio.run(run())

@@ -26,6 +26,13 @@ class Answered(Struct, frozen=True):
     approves: bool
 
 
+class Pinned(Struct, frozen=True):
+    """A message was pinned, which was acknowledged."""
+
+    thread_id: str
+    message_id: str
+
+
 class Heard(Struct, frozen=True):
     """A reader on a node has heard a text to its end: what was written, and what came as deltas."""
 
