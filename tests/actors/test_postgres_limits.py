@@ -27,6 +27,12 @@ def url() -> str:
     return server().url()
 
 
+@pytest.fixture(autouse=True)
+def without_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a node hands over is told, and so is what has room again."""
+    monkeypatch.setattr(postgres_engine, "SWEEP_SECONDS", 3600)
+
+
 async def test_nodes_that_hammer_never_run_more_than_the_limit(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

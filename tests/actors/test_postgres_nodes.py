@@ -30,6 +30,8 @@ from treadle.errors import JournalTooNew, ThreadNotFound, VerdictUnknown
 from treadle.journal import postgres_database, postgres_nodes
 from treadle.journal.base import Batch
 from treadle.journal.postgres import PostgresJournal
+from treadle.journal.postgres_nodes import Look
+from treadle.journal.postgres_nodes import Nodes as NodesOfJournal
 from treadle.models.base import ModelRequest
 from treadle.repeating import repeat
 from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
@@ -469,6 +471,36 @@ async def test_a_thread_is_deleted_from_any_node(url: str) -> None:
                 await asyncio.wait_for(waiting, 5)
         with pytest.raises(ThreadNotFound):
             await one.connect(thread.id)
+
+
+@pytest.mark.parametrize("most", [None, 5])
+async def test_a_thread_that_no_drive_ends_is_not_searched_with_each_look(
+    url: str, monkeypatch: pytest.MonkeyPatch, most: int | None
+) -> None:
+    sweeps: list[bool] = []
+    found: list[str] = []
+    look = NodesOfJournal.look
+
+    async def noted(*args: Any, **options: Any) -> Look:
+        sweeps.append(options["sweeps"])
+        seen = await look(*args, **options)
+        found.extend(seen.threads)
+        return seen
+
+    monkeypatch.setattr(NodesOfJournal, "look", noted)
+    agent = Agent(ScriptedModel(["One."]), name="a")
+    async with treadle.open(url, agents=[agent], max_runs_per_node=most) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("hi")).result()
+        tell = "SELECT pg_notify('treadle_' || 'inbox'::regclass::oid, '')"
+        free = "UPDATE thread SET node = NULL"
+        unfinished = "UPDATE activity SET status = 'in_progress'"
+        for sql in (free, unfinished, tell):
+            await asyncio.to_thread(execute, url, sql)
+        await until(lambda: bool(found))
+        sweeps.clear()
+        await until(lambda: len(sweeps) >= 6)
+        assert sum(sweeps) <= 1
 
 
 async def test_a_verdict_that_takes_too_long_is_unknown(

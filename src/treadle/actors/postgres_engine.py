@@ -89,6 +89,7 @@ class PostgresEngine:
         self._taking: dict[str, asyncio.Task[bool]] = {}
         self._waiting: Counter[str] = Counter()  # callers that wait for a thread to be taken
         self._released: set[str] = set()  # given back, and not yet in the database
+        self._handed_over: set[str] = set()  # those of them that another node is to run now
         self._aside: dict[str, tuple[float, float]] = {}  # until when, and the pause
         self._changed = asyncio.Event()
         self._listener: Listener | None = None
@@ -192,6 +193,7 @@ class PostgresEngine:
         self._taken.add(thread_id)
         # Giving it back may have failed while it was being taken.
         self._released.discard(thread_id)
+        self._handed_over.discard(thread_id)
 
     def _taken_for(self, thread_id: str) -> None:
         """Gives a thread back if all callers that wanted it have left."""
@@ -269,6 +271,7 @@ class PostgresEngine:
         self._unpermitted.discard(thread_id)
         if thread_id not in self._awaiting and self._others and self._worker is not None:
             self._aside.pop(thread_id, None)
+            self._handed_over.add(thread_id)
             self._worker.hand_over(thread_id)
 
     def _end_permits(self, thread_id: str) -> None:
@@ -276,6 +279,7 @@ class PostgresEngine:
         self._permits.end(thread_id)
         self._end_permit_of_owner(thread_id)
         if is_full and self._permits.room(self._here):
+            self._sweeps_at = 0.0
             self._changed.set()  # there is room for what other nodes could not run
 
     def _end_permit_of_owner(self, thread_id: str) -> None:
@@ -350,9 +354,9 @@ class PostgresEngine:
         return CONFIRM_SECONDS if self._suspects else LOOK_SECONDS * (0.5 + self._jitter())
 
     def _sweeps(self) -> bool:
-        """Whether the next look searches all unfinished runs; full nodes tell no one of theirs."""
+        """Whether the next look searches all unfinished runs, of which a full node takes none."""
         is_due = asyncio.get_running_loop().time() >= self._sweeps_at
-        return is_due or bool(self._permits.room(self._here))
+        return is_due and self._permits.room(self._here) != 0
 
     def _limit(self) -> int:
         """Returns the most threads that the next look finds."""
@@ -405,8 +409,10 @@ class PostgresEngine:
         return first == mine
 
     def _node_ended(self) -> None:
+        """Looks for threads that another node has given back, soon if there is room for them."""
         self._sweeps_at = 0.0
-        self._changed.set()
+        if self._permits.room(self._here) != 0:
+            self._changed.set()
         if self._worker is not None:
             self._worker.node_ended()
 
@@ -415,7 +421,9 @@ class PostgresEngine:
             return
         told, self._released = self._released, set()
         try:
-            await self._nodes.release(list(told), tells=self._is_draining)
+            tells = self._is_draining or not told.isdisjoint(self._handed_over)
+            await self._nodes.release(list(told), tells=tells)
+            self._handed_over -= told
         except BaseException:
             self._released |= told - self._taken
             raise
@@ -431,7 +439,7 @@ class PostgresEngine:
             sweeps=sweeps,
             limit=self._limit(),
         )
-        if sweeps and not seen.threads:
+        if sweeps:
             self._sweeps_at = loop.time() + SWEEP_SECONDS
         self._suspects, self._others = seen.suspects, seen.others
         if not seen.is_member:
@@ -445,7 +453,8 @@ class PostgresEngine:
         if self._ended:
             self._has_ended.set()
         if not (self._drives.is_stopping or self._is_draining):
-            self._take_share(seen.threads)
+            if self._take_share(seen.threads) and sweeps:
+                self._sweeps_at = 0.0  # the next look finds what no node has taken as its share
             await self._look_at_permits()
 
     async def _look_at_permits(self) -> None:
@@ -455,8 +464,11 @@ class PostgresEngine:
             for id in await self._nodes.with_permits(threads, self._most_of_owner):
                 self._drives.wake(id)
 
-    def _take_share(self, waiting: Mapping[str, bool]) -> None:
-        """Drives its share of the threads that wait; the other nodes see the same ones."""
+    def _take_share(self, waiting: Mapping[str, bool]) -> bool:
+        """Drives its share of the threads that wait; the other nodes see the same ones.
+
+        Returns whether others are left that can be driven now.
+        """
         room = self._permits.room(self._here)
         threads = [id for id, has_entries in waiting.items() if has_entries or room != 0]
         now = asyncio.get_running_loop().time()
@@ -469,6 +481,7 @@ class PostgresEngine:
         first = int(self._jitter() * len(ready)) if self._others else 0
         for thread_id in [*ready[first:], *ready[:first]][:share]:
             self._wake_waiting(thread_id, now)
+        return len(ready) > share or len(waiting) >= LIMIT
 
     def _wake_waiting(self, thread_id: str, now: float) -> None:
         # What a drive cannot change, such as a damaged thread, is found at each look.
@@ -500,5 +513,6 @@ class PostgresEngine:
 
     def _lose(self, thread_id: str) -> None:
         self._taken.discard(thread_id)
+        self._handed_over.discard(thread_id)
         if self._worker is not None:
             self._worker.lose(thread_id)

@@ -225,10 +225,11 @@ class RestateEngine(PostgresEngine):
         self._sweep_at = now + SWEEP_SECONDS
         return LIMIT
 
-    def _take_share(self, waiting: Mapping[str, bool]) -> None:
-        super()._take_share(waiting)
-        if waiting:
+    def _take_share(self, waiting: Mapping[str, bool]) -> bool:
+        are_left = super()._take_share(waiting)
+        if are_left:
             self._sweep_at = 0.0  # the next look finds what no node has taken as its share
+        return are_left
 
     def _node_ended(self) -> None:
         self._sweep_at = 0.0
