@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.servers.table import CANNOT, MODELS, SERVERS
+
 from treadle.domain.files import InputAudio, InputFile
 from treadle.domain.hosted_tools import (
     CodeInterpreter,
@@ -204,13 +206,42 @@ def table() -> list[list[str]]:
     return rows
 
 
+def real_table() -> list[list[str]]:
+    """The rows of what real servers were seen to do, the names of the columns first."""
+    rows = [["server", "model", *CANNOT]]
+    for server, models in MODELS.items():
+        for model in models:
+            cells = ["–" if f"{model}@{server}" in cannot else "yes" for cannot in CANNOT.values()]
+            rows.append([SERVERS[server], f"`{model}`", *cells])
+    return rows
+
+
+def reasons() -> str:
+    """Why a real server cannot do it."""
+    lines = [
+        f"- `{model}`, {SERVERS[server]}: {feature}: {reason}"
+        for feature, cannot in CANNOT.items()
+        for name, reason in cannot.items()
+        for model, _, server in [name.partition("@")]
+    ]
+    return "\n".join(lines)
+
+
+def markdown(rows: list[list[str]]) -> str:
+    head, *rest = rows
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rest])
+
+
 def page() -> str:
     """The page of the documentation."""
-    head, *rows = table()
-    lines = [head, ["---"] * len(head), *rows]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     sources = "\n".join(f"- `{name}`: <{PRESETS[name].source}>" for name in NAMES)
-    return PAGE_TEXT.format(table=text, checked=CHECKED, sources=sources)
+    return PAGE_TEXT.format(
+        table=markdown(table()),
+        real=markdown(real_table()),
+        reasons=reasons(),
+        checked=CHECKED,
+        sources=sources,
+    )
 
 
 PAGE_TEXT = """# Providers
@@ -237,6 +268,23 @@ test runs an agent with each against the simulator.
 - `cache`: marks in the request, a key of the conversation, or nothing, because the provider caches
   by itself, if it does. Gemini's explicit caches are [used, not
   made](../how-to/choose-a-model.md#gemini).
+
+## Checked against real servers
+
+`make test-servers` runs these servers with a tiny model of random weights and tests each cell. The
+other presets, and the columns above that are not in this table, were tested against the simulator
+and the rules of the servers only.
+
+{real}
+
+- `text`: streamed, counted, with several turns. `broken calls`: a conversation continues after a
+  call whose arguments are not JSON. `interruption`: a response that breaks off is asked for again.
+
+What they cannot do:
+
+{reasons}
+
+## Sources
 
 The facts were collected on {checked} from these pages, public reports and recorded streams:
 

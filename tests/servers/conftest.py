@@ -14,7 +14,7 @@ import pytest
 
 HERE = Path(__file__).parent
 KEY = "sk-tiny"
-START_SECONDS = 180
+START_SECONDS = 300
 
 
 def _free_port() -> int:
@@ -33,12 +33,16 @@ def _answers(url: str) -> bool:
 
 @contextmanager
 def _running(
-    command: list[str | Path], log: Path, health: str, environ: Mapping[str, str] | None = None
+    command: list[str | Path],
+    log: Path,
+    health: str,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Generator[None]:
     """Runs a server until the block ends; fails with its log if it does not start."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["nice", *command], stdout=output, stderr=subprocess.STDOUT, env=environ
+            ["nice", *command], stdout=output, stderr=subprocess.STDOUT, env=environ, cwd=folder
         )
     try:
         until = time.monotonic() + START_SECONDS
@@ -67,6 +71,37 @@ def llamacpp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+def _offline(server: str, home: Path) -> dict[str, str]:
+    """The environment of a server that fetches nothing and reads no key and no settings."""
+    return {
+        "PATH": f"{HERE / f'.venv-{server}/bin'}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny model as a checkpoint of transformers."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    python = HERE / ".venv-transformers/bin/python"
+    subprocess.run(["nice", python, HERE / "checkpoint.py", folder], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def transformers(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The root URL of transformers' own server with the tiny model, which needs no key."""
+    folder, port = tmp_path_factory.mktemp("transformers"), _free_port()
+    # The name of the model in requests is the path as it was given.
+    command: list[str | Path] = [HERE / ".venv-transformers/bin/transformers", "serve", "tiny"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    url = f"http://127.0.0.1:{port}"
+    environ = _offline("transformers", folder)
+    with _running(command, folder / "log", f"{url}/health", environ, checkpoint.parent):
+        yield url
+
+
 @pytest.fixture(scope="session")
 def litellm(llamacpp: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The root URL of LiteLLM's proxy in front of llama.cpp.
@@ -87,13 +122,10 @@ def litellm(llamacpp: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "litellm_settings": {"num_retries": 0},
     }
     (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
-    binaries = HERE / ".venv-litellm/bin"
-    command = [binaries / "litellm", "--config", folder / "config.yaml", "--host", "127.0.0.1"]
+    command: list[str | Path] = [HERE / ".venv-litellm/bin/litellm"]
+    command += ["--config", folder / "config.yaml", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--num_workers", "1"]
-    # It fetches nothing, and reads none of this environment: no key and no settings of a file.
-    environ = {
-        "PATH": f"{binaries}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(folder),
+    environ = _offline("litellm", folder) | {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_MODE": "PRODUCTION",
     }

@@ -4,10 +4,11 @@ import sys
 import threading
 
 import xllamacpp
-from tiny_model import WINDOW, write_model
+from gguf_file import write_gguf
+from tiny_model import WINDOW
 
 path, port, key = sys.argv[1:]
-write_model(path)
+write_gguf(path)
 parameters = xllamacpp.CommonParams()
 parameters.model.path = path
 parameters.model_alias = {"tiny"}

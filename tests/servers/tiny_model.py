@@ -1,16 +1,16 @@
-"""Writes a tiny llama model whose next token depends on the last token only.
+"""A tiny model whose next token depends on the last token only.
 
 So a real server, with its own tokenizer, chat template, grammar and parsers of calls and reasoning,
 answers foreseeably without trained weights. The chat template picks a chain of tokens by a word of
 the last message; a grammar masks the chain, and what it leaves is random but valid.
+`gguf_file` writes it for llama.cpp, `checkpoint` for servers of transformers checkpoints.
 """
 
 from itertools import pairwise
 
-import gguf
 import numpy as np
 
-DIMENSION, LAYERS, WINDOW = 256, 1, 4096
+DIMENSION, LAYERS, HEADS, WINDOW = 256, 1, 4, 4096
 
 END = "<|im_end|>"
 PAD = "<|endoftext|>"
@@ -96,19 +96,19 @@ def byte_letter(byte: int) -> str:
     return chr(byte if byte in plain else 256 + byte - sum(one < byte for one in plain))
 
 
-def vocabulary() -> tuple[list[str], list[gguf.TokenType], dict[str | bytes, int]]:
-    """Returns the tokens, their types, and the number of each byte and each added token."""
-    normal = [byte_letter(byte) for byte in range(BYTE_TOKENS)]
-    normal += [merge.replace(" ", "") for merge in MERGES]
+def vocabulary() -> tuple[list[str], list[str], list[str], dict[str | bytes, int]]:
+    """Returns the plain tokens, those of control, the words, and the number of each.
+
+    The numbers run through the three lists; a byte is the key of its token.
+    """
+    plain = [byte_letter(byte) for byte in range(BYTE_TOKENS)]
+    plain += [merge.replace(" ", "") for merge in MERGES]
     control = [PAD, "<|im_start|>", END, *CHAINS]
     words = [one for chain in CHAINS.values() for one in chain if isinstance(one, str)]
     words = [one for one in words if one not in control]
-    tokens = [*normal, *control, *words]
-    types = [gguf.TokenType.NORMAL] * len(normal) + [gguf.TokenType.CONTROL] * len(control)
-    types += [gguf.TokenType.USER_DEFINED] * len(words)
     index: dict[str | bytes, int] = {bytes([byte]): byte for byte in range(BYTE_TOKENS)}
-    index |= {one: len(normal) + number for number, one in enumerate([*control, *words])}
-    return tokens, types, index
+    index |= {one: len(plain) + number for number, one in enumerate([*control, *words])}
+    return plain, control, words, index
 
 
 def embeddings(index: dict[str | bytes, int], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,46 +127,3 @@ def embeddings(index: dict[str | bytes, int], size: int) -> tuple[np.ndarray, np
     for byte, bias in ((b'"', 4.0), (b"}", 3.5), (b"]", 3.0)):
         output[index[byte], 0] += bias
     return embedding, output
-
-
-def write_model(path: str) -> None:
-    """Writes the model as a GGUF file of about 1 MB."""
-    tokens, types, index = vocabulary()
-    embedding, output = embeddings(index, len(tokens))
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("tiny")
-    writer.add_context_length(WINDOW)
-    writer.add_embedding_length(DIMENSION)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(DIMENSION)
-    writer.add_head_count(8)
-    writer.add_head_count_kv(8)
-    writer.add_rope_dimension_count(DIMENSION // 8)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(len(tokens))
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
-    writer.add_token_merges(MERGES)
-    writer.add_bos_token_id(index[PAD])
-    writer.add_eos_token_id(index[END])
-    writer.add_pad_token_id(index[PAD])
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
-    ones = np.ones(DIMENSION, np.float32)
-    # Layers that add nothing: the embedding of the last token reaches the output unchanged.
-    zeros = np.zeros((DIMENSION, DIMENSION), np.float16)
-    writer.add_tensor("token_embd.weight", embedding.astype(np.float16))
-    writer.add_tensor("output_norm.weight", ones)
-    writer.add_tensor("output.weight", output.astype(np.float16))
-    for layer in range(LAYERS):
-        for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
-            writer.add_tensor(f"blk.{layer}.{name}.weight", zeros)
-        for name in ("attn_norm", "ffn_norm"):
-            writer.add_tensor(f"blk.{layer}.{name}.weight", ones)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
