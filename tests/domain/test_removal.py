@@ -38,7 +38,7 @@ from treadle.domain.events import (
     StepStarted,
 )
 from treadle.domain.history import require_valid
-from treadle.domain.items import ProviderItem, user_message
+from treadle.domain.items import HostedCall, ProviderItem, user_message
 from treadle.domain.removal import removal_of
 from treadle.domain.removed_items import is_removed, visible
 from treadle.domain.state import ThreadState
@@ -128,6 +128,32 @@ def test_a_call_leaves_together_with_its_output() -> None:
         encoded = msgspec.json.encode([stored, state.history[:], state.run])
         assert b"changed" not in encoded
         assert b'"one"' not in encoded
+
+
+def test_a_hosted_call_leaves_together_with_its_result() -> None:
+    call = HostedCall("web_search", "s1", arguments="my illness")
+    other = replace(call, call_id="s2", arguments="weather")
+    items = [
+        ProviderItem(provider, msgspec.Raw(msgspec.json.encode(one)), one)
+        for provider, one in (
+            ("anthropic", call),
+            ("anthropic", other),
+            ("anthropic", replace(call, status="completed")),
+            ("gemini", replace(call, arguments="of another provider")),
+        )
+    ]
+    added = [
+        ProviderItemAdded(run_id=R, item=item, index=index) for index, item in enumerate(items)
+    ]
+    events = numbered([ASKED, STARTED, STEP, *added, RESPONSE, STEP_DONE, DONE])
+    for seq in (4, 6):
+        state, stored = take_out(events, seq)
+        assert [one.seq for one in stored if isinstance(one, EventRemoved)] == [4, 6]
+        encoded = msgspec.json.encode([stored, state.history[:], state.run])
+        assert b"my illness" not in encoded
+        assert b"weather" in encoded
+        assert b"of another provider" in encoded
+        assert fold(stored) == state
 
 
 @pytest.mark.parametrize("end", [[COMPACTED, DONE], [REPLACED, DONE]])

@@ -26,6 +26,8 @@ def key_of(item: Item) -> str:
     """
     if isinstance(item, FunctionCall | FunctionCallOutput):
         return f"call:{item.call_id}"
+    if isinstance(item, ProviderItem) and item.id:
+        return f"hosted:{item.provider}:{item.id}"  # of a call and its result, which repeats it
     return hashlib.sha256(_ENCODER.encode(item)).hexdigest()[:32]
 
 
