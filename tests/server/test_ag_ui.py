@@ -406,6 +406,22 @@ async def test_an_approval_for_another_agent(open_runtime: Open) -> None:
         assert text_of(events) == "Paid.Done."
 
 
+async def test_what_another_agent_did_before_it_asked_comes_once(open_runtime: Open) -> None:
+    before, paying = Call("weather", '{"city": "Rome"}', "w"), Call("pay", '{"amount": 1}', "p")
+    payer = Agent(ScriptedModel([before, paying, "Paid."]), name="payer", tools=[weather, pay])
+    agent = helper(Call("payer", '{"message": "Pay."}', "c"), "Done.", tools=[payer.as_tool()])
+    async with serving(open_runtime(agent)) as client:
+        events = await events_of(client.http, given(HI))
+        (interrupt,) = events[-1]["outcome"]["interrupts"]
+        assert kinds(events).count("TOOL_CALL_RESULT") == 1
+        body = given(*events[-2]["messages"], run="r2", resume=yes(interrupt["id"]))
+        events = await events_of(client.http, body, ignored=RESUMED)
+        results = [one["content"] for one in events if one["type"] == "TOOL_CALL_RESULT"]
+        assert results == ["Paid 1.", "Paid."]
+        again = await events_of(client.http, body, ignored=RESUMED)  # its answer was lost
+        assert again[-1]["outcome"] == {"type": "success"}
+
+
 async def test_own_calls_end_before_another_agent_asks(open_runtime: Open) -> None:
     @tool
     async def look() -> str:

@@ -51,7 +51,7 @@ def ai_sdk() -> Framing:
 
 def ag_ui() -> Framing:
     asked = RunAgentInput(thread_id="t1", run_id="r1", messages=[])
-    return RunMapper(asked, AGENT, MessageList({}, asked), BlockState(None, BlockMemory(), 0))
+    return RunMapper(asked, AGENT, MessageList({}, asked), BlockState(None, BlockMemory(), 0), {})
 
 
 def chat() -> Framing:

@@ -1,6 +1,6 @@
 """Events of a run as events of AG-UI."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from treadle.domain.events import (
@@ -41,7 +41,7 @@ from treadle.domain.items import Message
 from treadle.domain.usage import Usage
 from treadle.loop.definition import AgentDefinition, reachable_from
 from treadle.server.ag_ui.block_state import BlockState
-from treadle.server.ag_ui.interrupts import interrupt_of
+from treadle.server.ag_ui.interrupts import Decision, interrupt_of
 from treadle.server.ag_ui.message_list import (
     MessageList,
     content_of,
@@ -89,7 +89,8 @@ class RunMapper:
     """Makes the frames of a run, or of the part of it up to the next answer of the client.
 
     `given` is the request, `agent` the agent that answers; `shown` are the messages that the
-    client should have before the run, to which those of the run are added.
+    client should have before the run, to which those of the run are added. It waits for none of the
+    `decisions` of the request, although the stream may begin before they were made.
     """
 
     def __init__(
@@ -98,8 +99,10 @@ class RunMapper:
         agent: AgentDefinition[Any, Any],
         shown: MessageList,
         state: BlockState,
+        decisions: Mapping[str, Decision],
     ) -> None:
         self.is_over = False
+        self._decided = {(one.thread_id or None, one.call_id) for one in decisions.values()}
         self._given = given
         self._shown = shown
         self._state = state
@@ -310,7 +313,8 @@ class RunMapper:
                 for id in event.call_ids:
                     call = self._calls.get((owner, id))
                     # The client cannot answer a tool of another agent, a program may.
-                    if call is not None and (owner is None or call.awaits == "approval"):
+                    may_answer = call is not None and (owner is None or call.awaits == "approval")
+                    if may_answer and (owner, id) not in self._decided:
                         self._asked[owner, id] = event
             case ToolApproved():
                 self._asked.pop((owner, event.call_id), None)

@@ -387,8 +387,7 @@ class _RunStart:
         for one in given.messages[:until]:
             if one.subagent_run_id is not None:
                 shown.add_given(one)
-        mapper = RunMapper(
-            given, self._agent, shown, BlockState(given.state, state.memory, state.seq)
-        )
+        blocks = BlockState(given.state, state.memory, state.seq)
+        mapper = RunMapper(given, self._agent, shown, blocks, decisions_of(given.resume or ()))
         mapper.begin(self._thread.id, run.id, new)
         return StartedRun(mapper, source, run)
