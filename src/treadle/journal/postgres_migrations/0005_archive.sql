@@ -41,7 +41,8 @@ CREATE TABLE archive_passage (
 CREATE UNIQUE INDEX archive_passage_event ON archive_passage (t, seq);
 CREATE INDEX archive_passage_owner ON archive_passage (o, n);
 CREATE INDEX archive_passage_time ON archive_passage (o, at, n);
-CREATE INDEX archive_passage_id ON archive_passage (o, id) WHERE kind = 'archive';
+-- The ids of imported texts have any length; those of a row in a B-tree have 2,704 bytes at most.
+CREATE INDEX archive_passage_id ON archive_passage USING hash (id) WHERE kind = 'archive';
 CREATE INDEX archive_passage_digest ON archive_passage (o, digest);
 -- The list of what was inserted last is searched one by one, so it is kept short.
 CREATE INDEX archive_passage_words ON archive_passage USING gin (words) WITH (gin_pending_list_limit = 256);
