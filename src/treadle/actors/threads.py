@@ -30,8 +30,10 @@ from treadle.domain.entries import (
     AddEntry,
     AnswerEntry,
     Entry,
+    InsertEntry,
     KeyedEntry,
     PinEntry,
+    RemoveEntry,
     RemoveEventEntry,
     ScheduleEntry,
     SendEntry,
@@ -331,7 +333,21 @@ class Threads:
         if isinstance(entry, AnswerEntry):
             # Another one may have been quicker, even if this one waits: it may have been taken.
             await self._foreseen(thread_id, entry, await journal.inbox(thread_id))
+        elif isinstance(entry, InsertEntry | RemoveEntry) and is_driven:
+            await self._left(thread_id, entry)
         return Receipt(is_driven=is_driven)
+
+    async def _left(self, thread_id: str, entry: Entry) -> None:
+        """Waits until an entry has left the inbox, so that its sender reads what it has changed.
+
+        It cannot be lost in any case, so a driving node that is away or slow is no failure.
+        """
+
+        async def find() -> None:
+            return None
+
+        with contextlib.suppress(NotDriven, VerdictUnknown):
+            await self._verdict(thread_id, lambda one: one == entry, find, "")
 
     async def _foreseen(
         self, thread_id: str, entry: Entry, waiting: Sequence[Waiting] = ()
