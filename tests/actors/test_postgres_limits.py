@@ -4,6 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any, cast
 
+import psycopg
 import pytest
 from tests.gauge import Gauge, begin
 from tests.postgres import server
@@ -141,6 +142,34 @@ async def test_a_node_that_was_taken_for_dead_keeps_the_permits_of_what_it_runs(
                 assert (await run.result()).text == "Done."
         assert cast("Any", runtime.journal).nodes.id != before
         assert gauge.most["ada"] == 1
+
+
+async def test_permits_that_a_crash_of_the_server_loses_are_written_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_engine, "LOOK_SECONDS", 0.1)
+    gauge = Gauge(1)
+    agents = [Agent(Gauge(1, gauge), name="a") for _ in range(2)]
+    async with (
+        treadle.open(url, agents=[agents[0]], max_runs_per_owner=1) as one,
+        treadle.open(url, agents=[agents[1]], max_runs_per_owner=1) as two,
+    ):
+        runs = [await begin(one, agents[0], "ada", str(n)) for n in range(2)]
+        runs += [await begin(two, agents[1], "ada", str(n)) for n in range(2)]
+        async with asyncio.timeout(10):
+            while not gauge.now["ada"]:  # noqa: ASYNC110 - at a node
+                await asyncio.sleep(0.01)
+        # What is not on the disk yet is lost, and all connections are.
+        await cast("Any", one.journal)._write_with_node(lambda c: c.execute("DELETE FROM permit"))
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        async with asyncio.timeout(20):
+            for run in runs:
+                assert (await run.result()).text == "Done."
+        assert gauge.most["ada"] <= 2  # a node may begin before the other one has written again
 
 
 async def test_spending_is_counted_over_all_nodes(url: str) -> None:

@@ -364,7 +364,19 @@ class PostgresEngine:
 
     async def _listen(self) -> None:
         if self._listener is None and not self._drives.is_stopping:
-            self._listener = await self._nodes.listen(self._heard, self._lost)
+            listener = await self._nodes.listen(self._heard, self._lost)
+            try:
+                await self._keep_permits()
+            except BaseException:
+                listener.close()
+                raise
+            self._listener = listener
+
+    async def _keep_permits(self) -> None:
+        """Writes again which runs have permits: the server may have crashed, and lost them."""
+        async with self._tell_lock:  # one that ends meanwhile is told after this
+            if self._owners:
+                await self._nodes.keep_permits(list(self._owners))
 
     def _lost(self) -> None:
         """Notes that the connection for notifications was lost: that of the lock may be, too."""
@@ -499,14 +511,14 @@ class PostgresEngine:
 
     async def _rejoin(self) -> None:
         """Becomes a node again, after others took this one for dead; keeps what is still free."""
+        if self._asking:  # what they get belongs to the node that is gone, and is kept below
+            await asyncio.wait(list(self._asking.values()))
         before = list(self._taken)
         _LOGGER.warning(
             "Other nodes took this one for dead: its event loop, or its connection, stood still."
         )
         kept = set(await self._nodes.rejoin(list(self._agents()), before, list(self._owners)))
         self._beat_at = asyncio.get_running_loop().time()
-        for thread_id in list(self._awaiting):
-            self._drives.wake(thread_id)  # they have lost their places
         for thread_id in before:
             if thread_id not in kept and thread_id in self._taken:
                 self._lose(thread_id)

@@ -205,6 +205,11 @@ class Nodes:
         node = self._require_id()
         await self._read(lambda connection: end_permits(connection, node, threads, most))
 
+    async def keep_permits(self, threads: Sequence[str]) -> None:
+        """Writes again that threads of this node have permits, which the database may have lost."""
+        node = self._require_id()
+        await self._read(lambda connection: keep_permits(connection, node, threads))
+
     async def with_permits(self, threads: Sequence[str], most: int) -> list[str]:
         """Returns those of the `threads` that wait which get a permit if they ask."""
         node = self._require_id()

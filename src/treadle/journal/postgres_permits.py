@@ -2,7 +2,8 @@
 
 Each change of the permits of an owner is one transaction under the lock of that owner, so nodes
 never give more than there are. It need not survive a crash of the server, so its commit does not
-wait for the disk.
+wait for the disk: nodes ask again for what was lost (`with_permits`), and write again what they
+have (`keep_permits`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -88,12 +89,16 @@ def keep_permits(connection: PostgresConnection, node: int, threads: Sequence[st
 def with_permits(
     connection: PostgresConnection, node: int, threads: Sequence[str], most: int
 ) -> list[str]:
-    """Returns those of the waiting `threads` that have a permit, or may get one if they ask."""
+    """Returns those of the waiting `threads` that have a permit, or may get one if they ask.
+
+    One that has lost its place, in a crash of the server or with an earlier node, asks again.
+    """
     rows = connection.execute(
         """
-        SELECT t.id FROM permit w JOIN thread t ON t.n = w.n
-        WHERE w.node = ? AND t.id = ANY(?) AND (
-            w.is_given OR ? > (SELECT count(*) FROM permit g WHERE g.owner = w.owner AND is_given)
+        SELECT t.id FROM thread t LEFT JOIN permit w ON w.n = t.n AND w.node = ?
+        WHERE t.id = ANY(?) AND (
+            w.n IS NULL OR w.is_given
+            OR ? > (SELECT count(*) FROM permit g WHERE g.owner = w.owner AND is_given)
         )
         """,
         (node, list(threads), most),
