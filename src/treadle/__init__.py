@@ -9,6 +9,8 @@ Everything else is private and may move.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from treadle.lazy_names import lazy_name
+
 if TYPE_CHECKING:
     from treadle.actors.restate import Restate
     from treadle.actors.spending import SpendingLimit
@@ -562,12 +564,7 @@ def __getattr__(name: str) -> object:
     # Imported when first named: the command line must start, and end on Ctrl-C, before all this.
     if name in _FACADES:
         return import_module(f"treadle.{name}")
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, original = _MODULES[name].partition(":")
-    value = getattr(import_module(module), original or name)
-    globals()[name] = value
-    return value
+    return lazy_name(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

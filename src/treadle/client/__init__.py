@@ -3,8 +3,9 @@
 A program that is written for a `Runtime` and its threads runs with a `Client` as it is.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from treadle.lazy_names import lazy_name
 
 if TYPE_CHECKING:
     from treadle.client.client import Client
@@ -43,11 +44,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> object:
     # Imported when first named: aiohttp is slow to import.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
-    globals()[name] = value
-    return value
+    return lazy_name(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

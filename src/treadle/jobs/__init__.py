@@ -9,8 +9,9 @@ Usable alone, inside a running event loop or with one of its own:
     print(Commander().run(Greet()))
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from treadle.lazy_names import lazy_name
 
 if TYPE_CHECKING:
     from treadle.jobs.agent_job import AgentJob
@@ -71,46 +72,42 @@ __all__ = [
 ]
 
 _MODULES = {
-    "AgentJob": "agent_job",
-    "Callback": "callbacks",
-    "CallbackEvent": "callbacks",
-    "Callbacks": "callbacks",
-    "Change": "node",
-    "Listener": "node",
-    "NodeSettled": "node",
-    "NodeStarted": "node",
-    "NodeSubmitted": "node",
-    "Commander": "commander",
-    "JobContext": "context",
-    "job_context": "context",
-    "OnFailure": "failure",
-    "END": "graph",
-    "ConditionalEdge": "graph",
-    "Graph": "graph",
-    "Handler": "handlers",
-    "HandlerFunction": "handlers",
-    "HandlerMethod": "handlers",
-    "handler": "handlers",
-    "Announces": "job",
-    "Job": "job",
-    "NodeState": "lifecycle",
-    "Node": "node",
-    "current_node": "node",
-    "Root": "root",
-    "Scope": "scope",
-    "StartQueue": "start_queue",
-    "Tree": "tree",
-    "blocking": "worker_thread",
+    "AgentJob": "treadle.jobs.agent_job",
+    "Callback": "treadle.jobs.callbacks",
+    "CallbackEvent": "treadle.jobs.callbacks",
+    "Callbacks": "treadle.jobs.callbacks",
+    "Change": "treadle.jobs.node",
+    "Listener": "treadle.jobs.node",
+    "NodeSettled": "treadle.jobs.node",
+    "NodeStarted": "treadle.jobs.node",
+    "NodeSubmitted": "treadle.jobs.node",
+    "Commander": "treadle.jobs.commander",
+    "JobContext": "treadle.jobs.context",
+    "job_context": "treadle.jobs.context",
+    "OnFailure": "treadle.jobs.failure",
+    "END": "treadle.jobs.graph",
+    "ConditionalEdge": "treadle.jobs.graph",
+    "Graph": "treadle.jobs.graph",
+    "Handler": "treadle.jobs.handlers",
+    "HandlerFunction": "treadle.jobs.handlers",
+    "HandlerMethod": "treadle.jobs.handlers",
+    "handler": "treadle.jobs.handlers",
+    "Announces": "treadle.jobs.job",
+    "Job": "treadle.jobs.job",
+    "NodeState": "treadle.jobs.lifecycle",
+    "Node": "treadle.jobs.node",
+    "current_node": "treadle.jobs.node",
+    "Root": "treadle.jobs.root",
+    "Scope": "treadle.jobs.scope",
+    "StartQueue": "treadle.jobs.start_queue",
+    "Tree": "treadle.jobs.tree",
+    "blocking": "treadle.jobs.worker_thread",
 }
 
 
 def __getattr__(name: str) -> object:
     # Imported when first named: `import treadle` needs few of these modules.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
+    return lazy_name(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

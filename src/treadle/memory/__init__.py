@@ -11,8 +11,9 @@ what has left the window:
     )
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from treadle.lazy_names import lazy_name
 
 if TYPE_CHECKING:
     from treadle.domain.blocks import (
@@ -113,11 +114,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> object:
     # Imported when first named: some of these modules are slow to import.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
-    globals()[name] = value
-    return value
+    return lazy_name(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

@@ -3,8 +3,9 @@
 Agent(OpenAIChat("qwen3", api_key="", base_url="http://127.0.0.1:8000/v1"))
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from treadle.lazy_names import lazy_name
 
 if TYPE_CHECKING:
     from treadle.domain.schema import OutputSchema, ToolSchema
@@ -152,11 +153,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> object:
     # Imported when first named: the providers need an HTTP client, which is slow to import.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
-    globals()[name] = value
-    return value
+    return lazy_name(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

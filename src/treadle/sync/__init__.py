@@ -9,9 +9,9 @@
 `treadle`, with the same parameters; they wait instead of being awaited. Streams are generators.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from treadle.lazy_names import lazy_name
 from treadle.sync.archive import Archive
 from treadle.sync.files import Files
 from treadle.sync.memory import Memory
@@ -43,13 +43,12 @@ __all__ = [
     "ThreadRun",
 ]
 
+_MODULES = {"Client": "treadle.sync.client"}
+
 
 def __getattr__(name: str) -> object:
     # Imported when first named: aiohttp is slow to import.
-    if name != "Client":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = import_module("treadle.sync.client").Client
-    return value
+    return lazy_name(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

@@ -3,8 +3,9 @@
 Needs the extra `treadle[otel]`; without it, naming `Telemetry` raises `ConfigurationError`.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from treadle.lazy_names import lazy_name
 
 if TYPE_CHECKING:
     from treadle.telemetry.otel import Telemetry
@@ -20,11 +21,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> object:
     # Imported when first named: OpenTelemetry is an optional dependency.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
-    globals()[name] = value
-    return value
+    return lazy_name(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

@@ -8,9 +8,9 @@
 - `forbid_network`: makes every call of a real model an error.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from treadle.lazy_names import lazy_name
 from treadle.testing.clock import VirtualClockLoop, run
 from treadle.testing.network import forbid_network
 from treadle.testing.scripted import Script, ScriptedModel, Step, Unfinished
@@ -78,11 +78,14 @@ __all__ = [
     "run",
 ]
 
-_RECORDING = {"Cut", "Replay", "record", "replay"}
+_MODULES = {
+    "Cut": "treadle.testing.recording",
+    "Replay": "treadle.testing.recording",
+    "record": "treadle.testing.recording",
+    "replay": "treadle.testing.recording",
+}
 
 
 def __getattr__(name: str) -> object:
     # Imported when first named: an HTTP client takes longer to import than all of treadle.
-    if name in _RECORDING:
-        return getattr(import_module("treadle.testing.recording"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return lazy_name(__name__, _MODULES, name)
