@@ -88,6 +88,7 @@ async def test_a_call_is_approved_with_all_of_its_arguments_in_sight(page: Page)
     await say(page, "pay it")
     card = page.locator(".card.waits")
     await expect(card.locator(".card-word")).to_have_text("waits for approval")
+    await expect(page.locator(".inspector")).to_contain_text("900 in, 40 out")  # so far
     await expect(card.locator(".arguments")).to_contain_text("99999")
     await expect(card.locator(".arguments")).to_contain_text("EVIL00000000")
     await expect(card.locator(".hidden-character")).to_have_text("U+202E")

@@ -80,12 +80,13 @@ function RunDetails({ run, thread, client }) {
     [run.id, run.status, live?.step, live?.phase, live?.status],
   );
   const { bars, seconds } = timelineOf(value ?? [], Date.now() / 1000);
+  const usage = run.last_seq ? run.usage : usageSoFar(bars);
   const facts = [
     ["Id", run.id],
     ["Began", run.started_at ? momentOf(run.started_at) : ""],
     ["Took", duration(seconds)],
-    ["Tokens", run.usage ? `${tokens(run.usage.input_tokens)} in, ${tokens(run.usage.output_tokens)} out` : ""],
-    ["From the cache", run.usage?.cached_input_tokens ? cached(run.usage) : ""],
+    ["Tokens", usage ? `${tokens(usage.input_tokens)} in, ${tokens(usage.output_tokens)} out` : ""],
+    ["From the cache", usage?.cached_input_tokens ? cached(usage) : ""],
     ["Cost", price(run.cost)],
     ["Stop reason", run.stop_reason ?? ""],
     ["Error", run.error?.message ?? ""],
@@ -114,6 +115,15 @@ async function jsonEvents(client, threadId, after) {
   const response = await fetch(address, { headers: { accept: "application/json" } });
   if (!response.ok) throw new Error(`The server answered with ${response.status}.`);
   return response.json();
+}
+
+// What the responses of a run in progress used, whose sum is known at its end.
+function usageSoFar(bars) {
+  const used = bars.map((bar) => bar.usage).filter(Boolean);
+  const sum = (name) => used.reduce((total, usage) => total + (usage[name] ?? 0), 0);
+  return used.length && Object.fromEntries(
+    ["input_tokens", "output_tokens", "cached_input_tokens"].map((name) => [name, sum(name)]),
+  );
 }
 
 // The tokens of the input that the provider had cached, with their share.
