@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 import types
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -147,6 +148,22 @@ async def test_a_function_that_hangs() -> None:
         await current_key(lambda: asyncio.Event().wait(), "host", 5)  # type: ignore[arg-type,return-value]
 
 
+@pytest.mark.real_clock
+async def test_functions_that_hang_take_no_threads_of_the_program() -> None:
+    released = threading.Event()
+
+    def hang() -> str:
+        released.wait(30)
+        return "late"
+
+    asked = [current_key(hang, "host", 0.05) for _ in range(40)]
+    failures = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(failure) for failure in failures} == {ModelTimeout}
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 1) == "free"
+    assert await current_key(lambda: "token", "host", 1) == "token"
+    released.set()
+
+
 async def test_a_cancel_reaches_the_function() -> None:
     began, ended = asyncio.Event(), asyncio.Event()
 
@@ -276,6 +293,15 @@ async def test_the_default_token_is_renewed(monkeypatch: pytest.MonkeyPatch) -> 
     assert not refreshed
     assert await current_key(token, "host", 5) == "second"
     assert len(refreshed) == 1
+
+
+async def test_the_default_token_is_asked_for_once_however_many_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refreshed = google(monkeypatch, [False])
+    token = DefaultToken()
+    found = await asyncio.gather(*(current_key(token, "host", 5) for _ in range(50)))
+    assert (set(found), len(refreshed)) == ({"second"}, 1)
 
 
 async def test_without_google_auth_the_error_says_what_to_install(

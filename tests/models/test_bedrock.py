@@ -297,6 +297,69 @@ async def test_credentials_that_cannot_be_had(
         await signed()
 
 
+class Held:
+    """Credentials that are given out when `released`; `asked` counts how often they are wanted."""
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+        self.wanted = threading.Event()
+        self.asked = 0
+        self.failure: Exception | None = None
+
+    def __call__(self) -> Any:
+        return self
+
+    def refresh_needed(self, seconds: float) -> bool:
+        return seconds > 600
+
+    def get_frozen_credentials(self) -> Any:
+        from botocore.credentials import ReadOnlyCredentials
+
+        self.asked += 1
+        number = self.asked
+        self.wanted.set()
+        self.released.wait(30)
+        if self.failure is not None:
+            raise self.failure
+        return ReadOnlyCredentials(f"key{number}", SECRET, None)
+
+
+@needs_botocore
+@pytest.mark.real_clock
+async def test_credentials_are_asked_for_once_however_many_requests_wait(botocore: None) -> None:
+    held = Held()
+    model = Bedrock("m", region="eu-west-1", session=Session(held), transport=(wire := Caught()))
+    waiting = [asyncio.create_task(sent(model, wire)) for _ in range(100)]
+    await asyncio.to_thread(held.wanted.wait, 5)
+    # The threads of the program are free.
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 1) == "free"
+    waiting[0].cancel()
+    await asyncio.wait(waiting[:1])
+    held.failure = OSError("away")
+    held.released.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results[1:]] == [ConnectionFailed] * 99
+    assert (type(results[0]), held.asked) == (asyncio.CancelledError, 1)
+    held.failure = None  # a failure is not kept
+    assert "Credential=key2/" in (await sent(model, wire)).headers["Authorization"]
+
+
+@needs_botocore
+@pytest.mark.real_clock
+async def test_a_renewal_ahead_of_its_time_holds_up_no_other_request(botocore: None) -> None:
+    held = Held()
+    held.released.set()
+    model = Bedrock("m", region="eu-west-1", session=Session(held), transport=(wire := Caught()))
+    await sent(model, wire)
+    held.released.clear()
+    held.wanted.clear()
+    renewing = asyncio.create_task(sent(model, wire))
+    await asyncio.to_thread(held.wanted.wait, 5)
+    assert "Credential=key1/" in (await sent(model, wire)).headers["Authorization"]
+    held.released.set()
+    assert "Credential=key2/" in (await renewing).headers["Authorization"]
+
+
 @needs_botocore
 @pytest.mark.real_clock
 async def test_credentials_that_take_too_long(botocore: None) -> None:

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 
 from treadle.errors import AccessDenied, ConnectionFailed, ModelTimeout, TreadleError
+from treadle.models.shared_call import in_thread
 
 ApiKey = str | Callable[[], str | Awaitable[str]]
 """A key, or a function that returns the current one for each request, such as a token that expires.
@@ -26,12 +27,7 @@ async def current_key(api_key: ApiKey, host: str, seconds: float) -> str:
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
-            if inspect.iscoroutinefunction(api_key):
-                key: object = await api_key()
-            else:
-                key = await asyncio.to_thread(api_key)
-                if inspect.isawaitable(key):
-                    key = await key
+            key = await _result_of(api_key)
     except TreadleError:
         raise
     except Exception as error:
@@ -50,3 +46,9 @@ async def current_key(api_key: ApiKey, host: str, seconds: float) -> str:
             "key; it must return a text of printable ASCII characters."
         )
     return found
+
+
+async def _result_of(function: Callable[[], object]) -> object:
+    is_async = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+    result = function() if is_async else await in_thread(function)
+    return await result if inspect.isawaitable(result) else result

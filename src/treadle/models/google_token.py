@@ -8,12 +8,15 @@ from importlib import import_module
 from typing import Any
 
 from treadle.errors import MissingKey
+from treadle.models.shared_call import SharedCall
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
 class DefaultToken:
-    """Returns the current token, which `google-auth` renews when it expires; called in threads.
+    """Returns the current token, which `google-auth` renews when it expires.
+
+    However many requests wait for a token, it is asked for once at a time.
 
     Raises `MissingKey` without that package, and the errors of the package without credentials.
     """
@@ -21,9 +24,13 @@ class DefaultToken:
     def __init__(self) -> None:
         self._credentials: Any = None
         self._lock = threading.Lock()
+        self._asking = SharedCall(self._current)
 
-    def __call__(self) -> str:
-        with self._lock:
+    async def __call__(self) -> str:
+        return await self._asking.result()
+
+    def _current(self) -> str:
+        with self._lock:  # for several event loops
             try:
                 auth = import_module("google.auth")
                 requests = import_module("google.auth.transport.requests")
