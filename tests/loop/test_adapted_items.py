@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from treadle import (
     Agent,
@@ -12,15 +13,24 @@ from treadle import (
     Hooks,
     ModelSettings,
     NamedTool,
+    WebSearch,
     open,
     tool,
 )
 from treadle.domain.events import Event, RequestAdapted, ToolChoiceIgnored
-from treadle.domain.items import FunctionCall, FunctionCallOutput, Item, user_message
+from treadle.domain.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    HostedCall,
+    Item,
+    ProviderItem,
+    user_message,
+)
 from treadle.errors import BadRequest, ItemRefused, ServerFailed
 from treadle.models.base import ItemChange, ItemsAdapted, ModelEvent, ModelRequest
 from treadle.models.retry import RetryPolicy
-from treadle.testing import Call, ScriptedModel
+from treadle.streaming.demux import ItemFinished
+from treadle.testing import Call, Hosted, ScriptedModel, Text
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +111,27 @@ async def test_a_forced_call_that_is_not_made_is_reported(
 ) -> None:
     settings = ModelSettings(tool_choice=choice)  # type: ignore[arg-type]
     agent = Agent(ScriptedModel(script), tools=[look], settings=settings)  # type: ignore[arg-type]
+    (events,) = await events_of(agent, "go")
+    assert [e.tool for e in events if isinstance(e, ToolChoiceIgnored)] == ignored
+
+
+class Unreadable(ScriptedModel):
+    """Writes items of its provider that are not calls, such as lists of tools."""
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+        async for event in super().stream(request):
+            if isinstance(event, ItemFinished) and isinstance(event.item, ProviderItem):
+                event = replace(event, item=replace(event.item, call=None))
+            yield event
+
+
+@pytest.mark.parametrize(("kind", "ignored"), [(ScriptedModel, []), (Unreadable, [""])])
+async def test_only_a_call_of_a_hosted_tool_is_a_forced_call(
+    kind: type[ScriptedModel], ignored: list[str]
+) -> None:
+    model = kind([[Hosted(HostedCall("web_search", "", "completed", "rain")), Text("Rain.")]])
+    settings = ModelSettings(tool_choice="required")
+    agent = Agent(model, tools=[look, WebSearch()], settings=settings)
     (events,) = await events_of(agent, "go")
     assert [e.tool for e in events if isinstance(e, ToolChoiceIgnored)] == ignored
 
