@@ -30,7 +30,7 @@ serve: $(VENV)/.plain  ## Serve the demo agent over HTTP
 	@$(BIN)/treadle serve demo
 
 test: $(VENV)/.dev  ## Run all the tests
-	@$(BIN)/python -m pytest -n auto --dist loadgroup
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-all:  ## Run them with every Python from 3.11 to 3.14 that is found
 	@scripts/test-all

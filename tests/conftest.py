@@ -33,33 +33,20 @@ settings.register_profile("any_load", deadline=None, suppress_health_check=[Heal
 settings.load_profile("any_load")
 
 
-_REAL_CLOCK = {
-    "page": "browser",
-    **dict.fromkeys(("cli", "client", "clients", "mcp", "protocols", "server"), "processes"),
-}
-"""The group of tests on the real clock, by their folder."""
-
-
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One worker more than cores: that of the real clock waits most of the time."""
+    """One worker more than cores: tests on the real clock wait most of the time."""
     return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the tests of a file on one worker, and those on the real clock on two others.
+    """Begins with the files that wait for processes and sockets, so that none of them is the last.
 
-    Each test on the real clock has limits in real seconds that it must keep on two cores, alongside
-    the threads and processes that all of them start. One worker has those that mostly start
-    processes, another the rest; alone it was at work for a minute after all others had ended. Those
-    with a browser wait for it most of the time.
+    A worker takes a file at a time, in this order: what a file starts, it starts once. That is
+    `--dist loadfile --no-loadscope-reorder`; the groups of pytest-xdist 3.8 have no effect with
+    pytest 9.2.
     """
-    for item in items:
-        group = item.path.as_posix()
-        if item.get_closest_marker("real_clock"):
-            group = _REAL_CLOCK.get(
-                item.path.relative_to(Path(__file__).parent).parts[0], "threads"
-            )
-        item.add_marker(pytest.mark.xdist_group(group))
+    real = {item.path for item in items if item.get_closest_marker("real_clock")}
+    items.sort(key=lambda item: item.path not in real)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

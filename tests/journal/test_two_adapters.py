@@ -250,11 +250,14 @@ async def test_drivers_that_fight_for_a_thread_leave_no_gap_and_no_repeat(pair: 
     await make(pair[0])
     kept: list[RecordedEvent] = []
     refused = 0
+    both = asyncio.Barrier(2)
 
     async def fight(journal: Journal, name: str) -> None:
         nonlocal refused
         for n in range(15):
             claim = await journal.claim("thread_1")
+            if n == 0:
+                await both.wait()  # so that one is refused, however they are scheduled later
             driver = Driver(journal, claim, await journal.load("thread_1"))
             for m in range(7):
                 try:

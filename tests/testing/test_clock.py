@@ -1,13 +1,18 @@
 import asyncio
+import selectors
 import socket
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from treadle import Agent, Runtime
 from treadle.errors import TestingError
-from treadle.testing.clock import NothingScheduled, VirtualClockLoop, run
+from treadle.journal.sqlite import SqliteJournal
+from treadle.testing import ScriptedModel
+from treadle.testing.clock import NothingScheduled, VirtualClockLoop, has_other_threads, run
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +83,58 @@ async def test_busy_holds_the_clock_for_foreign_threads():
             await done.wait()
     thread.join()
     assert loop.time() == 0
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the loop really waits before its jumps, at the most."""
+    asked: list[float] = []
+    select = selectors.DefaultSelector.select
+
+    def noted(selector: selectors.DefaultSelector, timeout: float | None = None) -> object:
+        asked.append(timeout or 0)
+        return select(selector, timeout)
+
+    monkeypatch.setattr(selectors.DefaultSelector, "select", noted)
+    return asked
+
+
+async def test_idle_threads_of_an_executor_need_no_grace(waits: list[float]):
+    await asyncio.to_thread(int)
+    assert threading.active_count() > 1
+    waits.clear()
+    await asyncio.sleep(60)
+    assert waits
+    assert not any(waits)
+
+
+async def test_other_threads_are_given_a_grace(waits: list[float]):
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait, args=(10,))
+    thread.start()
+    try:
+        await asyncio.sleep(60)
+    finally:
+        end.set()
+        thread.join()
+    assert max(waits) == 0.002
+
+
+async def test_the_threads_of_a_runtime_need_no_grace(tmp_path: Path):
+    journal, index = SqliteJournal(tmp_path / "treadle.db"), tmp_path / "treadle.db-archive"
+    agent = Agent(ScriptedModel("Hello."))
+    async with Runtime(journal, agents=[agent], index=index) as runtime:
+        thread = await runtime.create_thread(agent)
+        run = await thread.send("Hi")
+        await run.result()
+        await thread.archive.insert("A note.")
+        assert await thread.archive.search("note")
+        assert {one.name.split("_")[0] for one in threading.enumerate()} >= {
+            "treadle-journal",
+            "treadle-reader",
+            "treadle-archive",
+        }
+        assert not has_other_threads()
 
 
 async def test_sockets_of_the_same_loop_are_served_before_time_jumps():

@@ -179,13 +179,19 @@ ITEM_IDS = st.sampled_from(["", "msg_1", "x", "msg_" + "y" * 400, "rs_1", "rs_" 
 PARTS = st.one_of(
     st.builds(InputText, TEXTS), st.builds(OutputText, TEXTS), st.builds(Refusal, TEXTS), MEDIA
 )
-MESSAGES = st.builds(
-    Message,
-    st.sampled_from(["user", "assistant", "system", "developer"]),
-    st.lists(PARTS, max_size=3).map(tuple),
-    ITEM_IDS,
-    provider_fields=PROVIDER_FIELDS,
-)
+
+
+def messages(*roles: str) -> st.SearchStrategy[Message]:
+    return st.builds(
+        Message,
+        st.sampled_from(roles),
+        st.lists(PARTS, max_size=3).map(tuple),
+        ITEM_IDS,
+        provider_fields=PROVIDER_FIELDS,
+    )
+
+
+MESSAGES = messages("user", "assistant", "system", "developer")
 REASONING = st.builds(
     Reasoning,
     ITEM_IDS,
@@ -285,7 +291,7 @@ def responses(draw: st.DrawFn, hosted: st.SearchStrategy[ProviderItem]) -> list[
     items: list[Item] = draw(
         st.lists(
             st.one_of(
-                MESSAGES.filter(lambda message: message.role == "assistant"),
+                messages("assistant"),
                 REASONING,
                 hosted | JUNK,
                 st.builds(
