@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from msgspec import Raw
 from msgspec.structs import replace
 from tests.domain.fold import (
     BACK,
@@ -15,15 +16,17 @@ from tests.domain.fold import (
     TOLD,
 )
 
-from treadle.cli.plain_text import clean
+from treadle.cli.plain_text import clean, one_line
 from treadle.cli.transcript import Transcript
 from treadle.domain.blocks import BlockRules
 from treadle.domain.events import (
     Event,
     FieldDelta,
+    HostedCallProgress,
     MemoryOperation,
     MemoryUpdated,
     MessageAdded,
+    ProviderItemAdded,
     RateLimitHit,
     ReasoningDelta,
     RefusalDelta,
@@ -39,7 +42,13 @@ from treadle.domain.events import (
     ToolProgress,
     ToUserDelta,
 )
-from treadle.domain.items import FunctionCall, FunctionCallOutput, user_message
+from treadle.domain.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    HostedCall,
+    ProviderItem,
+    user_message,
+)
 from treadle.domain.usage import Usage
 
 R = "run_1"
@@ -282,3 +291,23 @@ def test_control_characters_never_reach_the_terminal() -> None:
         replace(JOB_BELOW_DONE, message=evil),
     ):
         assert "\x1b" not in shown(event)
+
+
+def test_code_of_a_hosted_tool_is_shown_while_it_is_written() -> None:
+    code = "a = 1\n\nprint('\x1b[31m')\nb"
+    calls = [HostedCall("code_interpreter", "c", arguments=text) for text in ("", code[:6], code)]
+    ended = replace(calls[2], status="completed", output="1")
+    events = [
+        HostedCallProgress(calls[0]),
+        HostedCallProgress(calls[1], is_partial=True),
+        HostedCallProgress(replace(calls[2], arguments=code[:7]), is_partial=True),
+        HostedCallProgress(calls[2]),
+        ProviderItemAdded(item=ProviderItem("openai", Raw(b"{}"), ended), index=0, run_id=R),
+    ]
+    lines = ["● code_interpreter", "  a = 1", "", f"  {clean(code[7:-2])}", "  b"]
+    assert shown(*events).splitlines() == [*lines, "✓ code_interpreter  1"]
+    # Code that was not shown while it was written is one line.
+    assert shown(*events[3:]).splitlines() == [
+        f"● code_interpreter {one_line(clean(code))}",
+        "✓ code_interpreter  1",
+    ]

@@ -15,9 +15,11 @@ from treadle import (
     FileSearch,
     HostedCall,
     HostedCallProgress,
+    Limits,
     Message,
     ModelSettings,
     OutputText,
+    Price,
     ProviderItem,
     ProviderItemAdded,
     RemoteMCP,
@@ -84,7 +86,8 @@ def body(simulator: ProviderSimulator, index: int = -1) -> Any:
 
 async def test_calls_and_citations_are_streamed_kept_and_sent_back(open_runtime: Open) -> None:
     async with ProviderSimulator([ANSWER, Turn((Text("Yes."),))]) as simulator:
-        agent = Agent(model(simulator), tools=TOOLS)
+        price = Price(input=0, output=0, web_search=10, file_search=2.5, code_container=30)
+        agent = Agent(model(simulator), tools=TOOLS, limits=Limits(price=price))
         async with open_runtime(agent) as runtime:
             thread = await runtime.create_thread(agent)
             run = await thread.send("How is the weather?")
@@ -106,14 +109,18 @@ async def test_calls_and_citations_are_streamed_kept_and_sent_back(open_runtime:
             assert cited.annotation == PAGE
             ended = events[-1]
             assert isinstance(ended, RunCompleted)
-            assert ended.usage.web_searches == 1
+            used = ended.usage
+            assert (used.web_searches, used.file_searches, used.code_containers) == (1, 1, 1)
+            info = await thread.usage()
+            assert info.cost == pytest.approx(0.010 + 0.0025 + 0.03)
             said = (await thread.history())[-1]
             assert isinstance(said, Message)
             assert said.content == (OutputText("Sunny.", (PAGE,)),)
             assert said.id == cited.item_id
         async with open_runtime(agent) as runtime:
             thread = await runtime.connect(thread.id)
-            await (await thread.send("Sure?")).result()
+            again = await (await thread.send("Sure?")).result()
+            assert again.usage.code_containers == 0
         sent = body(simulator)
         assert sent["include"] == [
             "web_search_call.action.sources",

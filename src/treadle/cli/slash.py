@@ -139,10 +139,16 @@ async def _tree(chat: Chat, _: Sequence[str]) -> None:
 async def _usage(chat: Chat, _: Sequence[str]) -> None:
     spent = await chat.thread.usage()
     usage = spent.usage
+    uses = {
+        "web searches": usage.web_searches,
+        "file searches": usage.file_searches,
+        "containers of code": usage.code_containers,
+    }
+    paid = "".join(f", {count:,} {name}" for name, count in uses.items() if count)
     cost = f", cost {spent.cost:.4f}" if spent.cost else ""
     chat.transcript.notice(
         f"{usage.input_tokens:,} tokens read, {usage.output_tokens:,} written, in "
-        f"{usage.requests:,} requests{cost}."
+        f"{usage.requests:,} requests{paid}{cost}."
     )
 
 

@@ -124,6 +124,7 @@ class Transcript:
         self._calls = OpenCalls()
         self._jobs: dict[str, str] = {}
         self._hosted: set[str] = set()
+        self._written: dict[str, int] = {}  # how much of the code of a hosted call was shown
 
     def show(self, event: Event) -> None:
         """Shows one event."""
@@ -212,17 +213,33 @@ class Transcript:
                 label = self._calls.label(event.call_id, event.name)
                 self.line(f"  {label}: {one_line(event.message)}")
             case HostedCallProgress():
-                self._hosted_begun(event.call)
+                self._hosted_begun(event.call, is_partial=event.is_partial)
             case ProviderItemAdded():
                 self._hosted_ended(event.item.call)
             case _ as unreachable:
                 assert_never(unreachable)
 
-    def _hosted_begun(self, call: HostedCall) -> None:
-        """Shows a call of a hosted tool once, as soon as it is known what it is about."""
-        if call.arguments and call.call_id not in self._hosted:
+    def _hosted_begun(self, call: HostedCall, *, is_partial: bool = False) -> None:
+        """Shows a call of a hosted tool once, as soon as it is known what it is about.
+
+        Code is shown line by line while the model writes it.
+        """
+        if is_partial or call.call_id in self._written:
+            self._hosted_lines(call, is_partial=is_partial)
+        elif call.arguments and call.call_id not in self._hosted:
             self._hosted.add(call.call_id)
             self.line(f"● {hosted_label(call)} {one_line(call.arguments)}")
+
+    def _hosted_lines(self, call: HostedCall, *, is_partial: bool) -> None:
+        """Shows the lines of code that were not shown yet."""
+        if call.call_id not in self._hosted:
+            self._hosted.add(call.call_id)
+            self.line(f"● {hosted_label(call)}")
+        start = self._written.pop(call.call_id, 0)
+        for text in call.arguments[start:].splitlines():
+            self.line(f"  {clean(text)}".rstrip())
+        if is_partial:
+            self._written[call.call_id] = len(call.arguments)
 
     def _hosted_ended(self, call: HostedCall | None) -> None:
         """Shows the result of a call of a hosted tool; its call before, if that was not shown."""

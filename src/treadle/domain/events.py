@@ -852,14 +852,18 @@ class ToolProgress(Struct, frozen=True, gc=False, tag="tool.progress"):
     message: str
 
 
-class HostedCallProgress(Struct, frozen=True, gc=False, tag="hosted_call.progress"):
+class HostedCallProgress(
+    Struct, frozen=True, gc=False, omit_defaults=True, tag="hosted_call.progress"
+):
     """A call of a hosted tool began, or more of it is known; `call` contains all of that.
 
-    It ends with the `provider_item.added` of the same `call_id`.
+    `is_partial`: the arguments are the lines of the code that the model has written so far. It ends
+    with the `provider_item.added` of the same `call_id`.
     """
 
     type: ClassVar[Literal["hosted_call.progress"]] = "hosted_call.progress"
     call: HostedCall
+    is_partial: bool = False
 
     @property
     def item_id(self) -> str:

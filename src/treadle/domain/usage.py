@@ -8,8 +8,9 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
 
     `cached_input_tokens` (read from the provider's prompt cache) and `cache_write_tokens` (written
     to it, if the provider reports that) are part of `input_tokens`, `reasoning_tokens` part of
-    `output_tokens`. `web_searches` are those of the hosted tool `WebSearch`, which providers charge
-    for apart from tokens.
+    `output_tokens`. What providers charge for apart from tokens are the uses of hosted tools:
+    `web_searches` of `WebSearch`, `file_searches` of `FileSearch` at OpenAI, and `code_containers`,
+    the containers that `CodeInterpreter` began at OpenAI.
     """
 
     input_tokens: int = 0
@@ -19,6 +20,8 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     requests: int = 0
     cache_write_tokens: int = 0
     web_searches: int = 0
+    file_searches: int = 0
+    code_containers: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -39,6 +42,8 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
             self.requests + other.requests,
             self.cache_write_tokens + other.cache_write_tokens,
             self.web_searches + other.web_searches,
+            self.file_searches + other.file_searches,
+            self.code_containers + other.code_containers,
         )
 
 
@@ -69,7 +74,8 @@ class Price(Struct, frozen=True):
     """The price of a model, in any one currency per million tokens.
 
     `cached_input` and `cache_write` (input that is read from the prompt cache, or written to it)
-    default to the price of `input`. `web_search` is the price of a thousand searches.
+    default to the price of `input`. `web_search`, `file_search` and `code_container` are the prices
+    of a thousand of what `Usage` counts of hosted tools.
     """
 
     input: float
@@ -77,6 +83,8 @@ class Price(Struct, frozen=True):
     cached_input: float | None = None
     cache_write: float | None = None
     web_search: float = 0.0
+    file_search: float = 0.0
+    code_container: float = 0.0
 
     def cost(self, usage: Usage) -> float:
         """Returns the cost of `usage` in the currency of the price."""
@@ -86,4 +94,6 @@ class Price(Struct, frozen=True):
         total = fresh * self.input + usage.cached_input_tokens * cached
         total += usage.cache_write_tokens * write
         tokens = (total + usage.output_tokens * self.output) / 1_000_000
-        return tokens + usage.web_searches * self.web_search / 1_000
+        tools = usage.web_searches * self.web_search + usage.file_searches * self.file_search
+        tools += usage.code_containers * self.code_container
+        return tokens + tools / 1_000

@@ -3,13 +3,15 @@
 Each table has the page on which the provider publishes them, and the day they were collected,
 mostly from the public collections genai-prices and models.dev. They change; `Limits(prices=…)` and
 `Limits(price=…)` replace a price, and `max_tokens` of a strategy (`treadle.memory`) replaces a
-window. A price that depends on the length of the request is that of a short one. Models that
-several providers serve under one name, each at its own price, have none here.
+window. A price that depends on the length of the request is that of a short one. What a provider
+grants for free is not subtracted. Models that several providers serve under one name, each at its
+own price, have none here.
 """
 
 from collections.abc import Iterator
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from treadle.domain.usage import Price
 
@@ -43,6 +45,15 @@ def _model(name: str, window: int, *price: float) -> ModelData:
     return ModelData(name, window, Price(*price) if price else None)
 
 
+def _with_tools(*models: ModelData, **prices: float) -> tuple[ModelData, ...]:
+    """Returns models with the prices of hosted tools, of a thousand uses."""
+    return tuple(
+        replace(model, price=replace(model.price, **prices))
+        for model in models
+        if model.price is not None
+    )
+
+
 def _profiles(name: str, window: int, *price: float) -> tuple[ModelData, ModelData]:
     """Returns a model of Bedrock in all regions, and in those of one area for a tenth more."""
     more = [round(one * 1.1, 6) for one in price]
@@ -54,7 +65,7 @@ PROVIDER_MODELS: tuple[ProviderModels, ...] = (
         "openai",
         "https://platform.openai.com/docs/pricing",
         "2026-11-30",
-        (
+        _with_tools(
             _model("gpt-5-mini", 272_000, 0.25, 2.0, 0.025),
             _model("gpt-5", 272_000, 1.25, 10.0, 0.125),
             _model("gpt-5-nano", 272_000, 0.05, 0.4, 0.005),
@@ -80,13 +91,16 @@ PROVIDER_MODELS: tuple[ProviderModels, ...] = (
             _model("gpt-4o-mini", 128_000, 0.15, 0.6, 0.075),
             _model("o3", 200_000, 2.0, 8.0, 0.5),
             _model("o4-mini", 200_000, 1.1, 4.4, 0.275),
+            web_search=10.0,
+            file_search=2.5,
+            code_container=30.0,
         ),
     ),
     ProviderModels(
         "anthropic",
         "https://platform.claude.com/docs/en/about-claude/pricing",
         "2026-11-30",
-        (
+        _with_tools(
             _model("claude-sonnet-4-5", 200_000, 3.0, 15.0, 0.3, 3.75),
             _model("claude-fable-5", _M, 10.0, 50.0, 1.0, 12.5),
             _model("claude-fable-5-1", _M, 10.0, 50.0, 0.25, 12.5),
@@ -107,6 +121,7 @@ PROVIDER_MODELS: tuple[ProviderModels, ...] = (
             _model("claude-sonnet-4", 200_000, 3.0, 15.0, 0.3, 3.75),
             _model("claude-haiku-5-5", _M, 0.1, 0.5, 0.01, 0.125),
             _model("claude-haiku-4-5", 200_000, 1.0, 5.0, 0.1, 1.25),
+            web_search=10.0,
         ),
     ),
     ProviderModels(
@@ -114,13 +129,19 @@ PROVIDER_MODELS: tuple[ProviderModels, ...] = (
         "https://ai.google.dev/gemini-api/docs/pricing",
         "2026-11-30",
         (
-            # Without the introductory prices that end with the year 2026.
-            _model("gemini-3.8-flash", 1_048_576, 1.5, 7.5, 0.15),
-            _model("gemini-4-argon", 1_048_576, 4.0, 20.0, 0.2),
-            _model("gemini-3.1-pro-preview", 1_048_576, 2.0, 12.0, 0.2),
-            _model("gemini-2.5-pro", 1_048_576, 1.25, 10.0, 0.125),
-            _model("gemini-2.5-flash", 1_048_576, 0.3, 2.5, 0.03),
-            _model("gemini-2.5-flash-lite", 1_048_576, 0.1, 0.4, 0.01),
+            *_with_tools(
+                # Without the introductory prices that end with the year 2026.
+                _model("gemini-3.8-flash", 1_048_576, 1.5, 7.5, 0.15),
+                _model("gemini-4-argon", 1_048_576, 4.0, 20.0, 0.2),
+                _model("gemini-3.1-pro-preview", 1_048_576, 2.0, 12.0, 0.2),
+                web_search=14.0,
+            ),
+            *_with_tools(
+                _model("gemini-2.5-pro", 1_048_576, 1.25, 10.0, 0.125),
+                _model("gemini-2.5-flash", 1_048_576, 0.3, 2.5, 0.03),
+                _model("gemini-2.5-flash-lite", 1_048_576, 0.1, 0.4, 0.01),
+                web_search=35.0,
+            ),
         ),
     ),
     ProviderModels(

@@ -171,7 +171,7 @@ class Demux:
         self._chars = 0
         self._fields: dict[Key, dict[str, object]] = {}
         self._annotations: dict[Key, Sequence[Sequence[Annotation]]] = {}
-        self._hosted: dict[Key, HostedCall] = {}
+        self._hosted: dict[Key, HostedCallProgress] = {}
         self._hosted_ids: dict[Key, str] = {}  # by the id of the provider, or the key without one
         self.usage = Usage()
         self.response_id = ""
@@ -271,18 +271,23 @@ class Demux:
         """Keeps fields of item `key` that only its provider understands; see `ProviderFields`."""
         self._fields.setdefault(key, {}).update(fields)
 
-    def hosted(self, key: Key, call: HostedCall) -> None:
+    def hosted(self, key: Key, call: HostedCall, *, is_partial: bool = False) -> None:
         """The hosted call `key` began, or more of it is known than in the event before.
+
+        With `is_partial`, the model still writes its arguments.
 
         A call without an id, or with one that was used, gets a new one; a call and its result have
         the same.
         """
         call = self._identified(key, call)
-        if self._hosted.get(key) == call or key in self._closed:
+        event = HostedCallProgress(call, is_partial)
+        before = self._hosted.get(key)
+        if before == event or key in self._closed:
             return
-        self._hosted[key] = call
-        self._count(call.arguments)
-        self.events.append(HostedCallProgress(call))
+        self._hosted[key] = event
+        known = 0 if before is None else len(before.call.arguments)
+        self._count(call.arguments[known:])
+        self.events.append(event)
 
     def cite(self, key: Key, annotation: Annotation) -> None:
         """The text of message `key` has a source; `annotate` keeps all of them."""

@@ -527,6 +527,9 @@ def _usage(usage: Usage) -> dict[str, Value]:
         "gen_ai.usage.cache_read.input_tokens": usage.cached_input_tokens,
         "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens,
         "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
+        "treadle.usage.web_searches": usage.web_searches,
+        "treadle.usage.file_searches": usage.file_searches,
+        "treadle.usage.code_containers": usage.code_containers,
     }
     always = ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens")
     found: dict[str, Value] = {n: count for n, count in counts.items() if count or n in always}

@@ -1,6 +1,7 @@
 """Calls of hosted tools and citations in responses: at any cut, of any form, and bounded."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,17 +11,24 @@ from msgspec.structs import replace
 from tests.models.wire.test_responses_decoder import decode, done, frame, items_of, shape
 
 from treadle import (
+    CodeInterpreter,
     FileCitation,
     FunctionCall,
     HostedCall,
     Message,
     OutputText,
+    Price,
     ProviderItem,
     UrlCitation,
 )
 from treadle.domain.events import CitationAdded, HostedCallProgress
+from treadle.domain.hosted_tools import HostedTool
+from treadle.domain.items import Item, user_message
 from treadle.domain.usage import Usage
+from treadle.models import PRICES
+from treadle.models.base import ModelRequest
 from treadle.models.wire.anthropic_decoder import AnthropicDecoder
+from treadle.models.wire.gemini import GeminiWire
 from treadle.models.wire.gemini_decoder import GeminiDecoder
 from treadle.models.wire.hosted_calls import (
     MAX_SOURCES,
@@ -32,6 +40,8 @@ from treadle.models.wire.hosted_calls import (
     messages_use,
     responses_call,
 )
+from treadle.models.wire.hosted_code import HostedCode
+from treadle.models.wire.responses import ResponsesWire
 from treadle.streaming.demux import ResponseFinished, StreamEvent
 from treadle.testing import Hosted, Text, Turn
 from treadle.testing.simulator.envelope import Envelope
@@ -80,6 +90,122 @@ def test_a_response_of_hosted_calls() -> None:
     end = events[-1]
     assert isinstance(end, ResponseFinished)
     assert end.usage.web_searches == 1
+    assert end.usage.code_containers == 1
+
+
+def test_what_is_paid_for_each_use_is_counted() -> None:
+    found = HostedCall("file_search", "", "completed", "plan")
+    turn = Turn(
+        (Hosted(found), Hosted(replace(found, status="failed")), Hosted(CODE), Hosted(CODE))
+    )
+    whole = stream(turn)
+
+    def used(*items: Item, hosted: tuple[HostedTool, ...] = ()) -> Usage:
+        decoder = ResponsesWire().decoder(ModelRequest(items=items, hosted=hosted))
+        end = [*decoder.feed(whole), *decoder.end()][-1]
+        assert isinstance(end, ResponseFinished)
+        return end.usage
+
+    first = used(user_message("Plan?"))
+    assert (first.file_searches, first.code_containers) == (1, 1)
+    # A container that the conversation has already, and one that the program made.
+    code = next(one for one in items_of(decode(whole)) if isinstance(one, ProviderItem))
+    assert used(*items_of(decode(whole)), code).code_containers == 0
+    assert used(hosted=(CodeInterpreter(container="cntr_sim"),)).code_containers == 0
+    price = Price(input=0, output=0, file_search=2.5, code_container=30, web_search=10)
+    assert price.cost(first + Usage(web_searches=3)) == pytest.approx(0.0025 + 0.03 + 0.03)
+
+
+def test_searches_of_gemini_are_paid_by_query_or_by_response() -> None:
+    asked = {"toolType": "GOOGLE_SEARCH_WEB", "args": {"queries": ["q", "r"]}, "id": "t1"}
+    grounding = {"webSearchQueries": ["q", "r"], "imageSearchQueries": ["s"]}
+    for name, counts in (("gemini-3.8-flash", (3, 2)), ("gemini-2.5-pro", (1, 1))):
+        for more, count in zip(({"groundingMetadata": grounding}, {}), counts, strict=True):
+            decoder = GeminiWire(name).decoder(ModelRequest(items=()))
+            frame = candidate({"toolCall": asked}, finishReason="STOP", **more)
+            body = b"data: %b\n\n" % json.dumps(frame).encode()
+            end = [*decoder.feed(body), *decoder.end()][-1]
+            assert isinstance(end, ResponseFinished)
+            assert end.usage.web_searches == count
+
+
+def test_list_prices_contain_hosted_tools() -> None:
+    prices = {name: PRICES[name] for name in ("gpt-5", "claude-sonnet-5", "gemini-3.8-flash")}
+    assert [one.web_search for one in prices.values()] == [10, 10, 14]
+    assert (prices["gpt-5"].file_search, prices["gpt-5"].code_container) == (2.5, 30)
+    assert PRICES["gemini-2.5-pro"].web_search == 35
+
+
+SCRIPT = "import math\n\nfor n in range(9):\n    print('é', n)\n" * 40 + "done()"
+
+
+@pytest.mark.parametrize("wire", ["responses", "messages"])
+def test_code_is_shown_while_it_is_written(wire: str) -> None:
+    turn = Turn((Hosted(replace(CODE, arguments=SCRIPT)), Text("Done.")))
+    encode = stream_responses if wire == "responses" else stream_messages
+    read = decode if wire == "responses" else messages
+    body = b"".join(one.data for one in encode(turn, ENVELOPE) if isinstance(one, Frame))
+    events = [one for one in read(body) if isinstance(one, HostedCallProgress)]
+    partial = [one.call.arguments for one in events if one.is_partial]
+    assert partial[:3] == [SCRIPT[: len("import math\n")], "import math\n\n", SCRIPT[:32]]
+    assert all(SCRIPT.startswith(one) and one.endswith("\n") for one in partial)
+    assert sum(map(len, partial)) < 17 * len(SCRIPT)
+    assert max(len(b) - len(a) for a, b in pairwise(partial)) < len(SCRIPT) / 10
+    assert len({one.item_id for one in events}) == 1
+    whole = [one for one in events if not one.is_partial]
+    assert [one.call.arguments for one in whole] == ["", SCRIPT]
+    for cut in range(0, len(body), 997):
+        assert shape(read(body[:cut], body[cut:])) == shape(read(body))
+
+
+def test_code_that_is_not_code_is_read_as_before() -> None:
+    """What cannot be read while it is written is read from the end of the call."""
+    begun = {"type": "server_tool_use", "id": "s", "name": "code_execution", "input": {}}
+    given = '{"other": ' + "[" * 200 + "]" * 200 + ', "code": "a\\nb"}'
+    body = b"".join(
+        b"event: %b\ndata: %b\n\n" % (str(one["type"]).encode(), json.dumps(one).encode())
+        for one in (
+            {"type": "message_start", "message": {"id": "m", "usage": {}}},
+            {"type": "content_block_start", "index": 0, "content_block": begun},
+            *(
+                {
+                    "type": "content_block_delta",
+                    "index": 0,
+                    "delta": {"type": "input_json_delta", "partial_json": piece},
+                }
+                for piece in (given[:150], given[150:])
+            ),
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}},
+            {"type": "message_stop"},
+        )
+    )
+    (item,) = items_of(messages(body))
+    assert isinstance(item, ProviderItem)
+    assert json.loads(bytes(item.raw))["input"]["code"] == "a\nb"
+    long = HostedCode()
+    assert long.feed("x\n" * MAX_TEXT) == ""
+    assert long.feed("y\n") == ""
+    announced = {"type": "code_interpreter_call", "id": "c", "status": "in_progress", "code": ""}
+    event = {"item_id": "c", "output_index": 0}
+    kind = "response.code_interpreter_call_code"
+    events = decode(
+        frame("response.output_item.added", output_index=0, item=announced),
+        b'event: %b.delta\ndata: {"type": "%b.delta", "delta": 1e999' % ((kind.encode(),) * 2)
+        + b"}\n\n",
+        b"event: %b.delta\ndata: {broken\n\n" % kind.encode(),
+        frame(f"{kind}.delta", **event, delta=None),
+        frame(f"{kind}.delta", item_id="unknown", delta="x\n"),
+        frame(f"{kind}.delta", **event, delta="a\n<half>").replace(b"<half>", rb"\ud83d"),
+        frame(f"{kind}.delta", **event, delta="<half>\n").replace(b"<half>", rb"\ude00"),
+        frame(f"{kind}.done", **event, code="a\n😀\n"),
+        done(0, **{**announced, "status": "completed", "code": "a\n😀\n"}),
+        frame("response.completed", response={"status": "completed", "output": None}),
+    )
+    seen = [one for one in events if isinstance(one, HostedCallProgress)]
+    assert [(one.call.arguments, one.is_partial) for one in seen] == [
+        *(("", False), ("a\n", True), ("a\n😀\n", True), ("a\n😀\n", False)),
+    ]
 
 
 def test_the_result_does_not_depend_on_the_cut() -> None:

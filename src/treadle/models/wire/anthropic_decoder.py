@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, Self, assert_never
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from treadle.domain.events import FinishReason
 from treadle.domain.items import HostedCall, ProviderItem, Reasoning, ReasoningText
@@ -23,6 +24,7 @@ from treadle.models.wire.citations import annotation_of, annotations_of
 from treadle.models.wire.ends import MESSAGES_ENDS, Ends, end_of
 from treadle.models.wire.frame_decoder import UNREADABLE, FrameDecoder, Frames
 from treadle.models.wire.hosted_calls import messages_result, messages_use
+from treadle.models.wire.hosted_code import HostedCode, messages_code
 from treadle.models.wire.loose_json import (
     HalfCharacters,
     count_of,
@@ -124,6 +126,7 @@ class _Block:
     - `whole`: the input of a call as it came at the start. `has_closed`: its object has closed.
     - `pieces`: the text of a thought, or the input of a tool that the provider runs.
     - `fields`: the start of a block that is kept as received.
+    - `call`: what is known of a call of a hosted tool; `code`: what it runs, being written.
     - `citations`: the sources of a text.
     - `has_stopped`: its end was read; whether a call was cut off there, the end of the response
       tells.
@@ -138,6 +141,8 @@ class _Block:
         self.has_closed = False
         self.has_stopped = False
         self.pieces: list[str] = []
+        self.call = HostedCall("", "")
+        self.code: HostedCode | None = None
         self.signature = ""
         self.citations: list[object] = []
         self.fields: Mapping[str, object] = {}
@@ -283,6 +288,7 @@ class AnthropicDecoder(FrameDecoder):
         else:
             block.fields = _decode_fields(start)  # each as received
             if (call := messages_use(fields)) is not None:
+                block.call, block.code = call, messages_code(string_of(fields.get("name")))
                 self._demux.hosted(block.key, call)
 
     def _block_delta(self, event: _Event) -> None:
@@ -358,6 +364,9 @@ class AnthropicDecoder(FrameDecoder):
             piece = self._halves.join(block.key, piece)
         if block.kind == "hosted":
             block.pieces.append(piece)
+            if block.code is not None and (code := block.code.feed(piece)):
+                call = replace(block.call, arguments=code)
+                self._demux.hosted(block.key, call, is_partial=True)
         elif self._demux.arguments(block.key, piece):
             block.has_closed = True
 

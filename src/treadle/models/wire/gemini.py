@@ -11,7 +11,7 @@ from treadle.models.wire.base import Decoder
 from treadle.models.wire.ends import GEMINI_ENDS, Ends, extended
 from treadle.models.wire.gemini_contents import MEDIA, function_name
 from treadle.models.wire.gemini_decoder import GeminiDecoder
-from treadle.models.wire.gemini_request import GeminiOptions, encode_request
+from treadle.models.wire.gemini_request import GeminiOptions, encode_request, is_old
 from treadle.models.wire.gemini_tools import tool_refusal
 from treadle.models.wire.sendable import EncodedRequest
 
@@ -36,6 +36,9 @@ class GeminiWire:
         self._options = options or GeminiOptions()
         self._ends = extended(GEMINI_ENDS, ends)
         self._has_tokens = has_tokens
+        # Models before Gemini 3 are paid by grounded prompts, later ones by queries:
+        # https://ai.google.dev/gemini-api/docs/google-search#pricing
+        self._is_old = is_old(name)
         self.provider = self._options.provider
         # Tuned models have a collection of their own: `tunedModels/NAME`.
         resource = name if "/" in name else f"models/{name}"
@@ -62,4 +65,10 @@ class GeminiWire:
     def decoder(self, request: ModelRequest) -> Decoder:
         """Returns a decoder that knows the call ids used so far, and the names of the tools."""
         names = {function_name(tool.name): tool.name for tool in request.tools}
-        return GeminiDecoder(self.provider, request.used_call_ids, self._ends, names)
+        return GeminiDecoder(
+            self.provider,
+            request.used_call_ids,
+            self._ends,
+            names,
+            is_search_per_response=self._is_old,
+        )

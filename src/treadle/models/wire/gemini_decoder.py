@@ -104,7 +104,8 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 class GeminiDecoder(FrameDecoder):
     """Decodes one response of the Gemini API, whose good ends are `ends`.
 
-    `names` are the names of tools by their names on the wire, where they differ.
+    `names` are the names of tools by their names on the wire, where they differ. With
+    `is_search_per_response`, all searches of a response are paid for as one.
     """
 
     api = "Gemini"
@@ -115,10 +116,13 @@ class GeminiDecoder(FrameDecoder):
         used_call_ids: Iterable[str] = (),
         ends: Ends = GEMINI_ENDS,
         names: Mapping[str, str] | None = None,
+        *,
+        is_search_per_response: bool = False,
     ) -> None:
         super().__init__(provider, used_call_ids)
         self._ends = ends
         self._names = names or {}
+        self._is_search_per_response = is_search_per_response
         self._key = 0
         self._kind = ""  # of the open item: text, thought, or none
         self._length = 0  # of its text so far
@@ -333,10 +337,18 @@ class GeminiDecoder(FrameDecoder):
         self._demux.finish_all(truncated=reason != "stop")
         if not self._demux.usage.requests:
             self._demux.usage = Usage(requests=1)
-        if searches := len(list_of(self._grounding.get("webSearchQueries"))):
+        if searches := self._searches():
             self._demux.usage = replace(self._demux.usage, web_searches=searches)
         self._demux.end(reason)
         self.finished = True
+
+    def _searches(self) -> int:
+        """Returns the searches of the web that are paid for, as calls or as metadata tell them."""
+        told = ("webSearchQueries", "imageSearchQueries")
+        found = sum(len(list_of(self._grounding.get(name))) for name in told)
+        called = (call for call in self._hosted.values() if call.tool == "web_search")
+        count = max(found, sum(len(call.arguments.splitlines()) for call in called))
+        return min(count, 1) if self._is_search_per_response else count
 
     def _count(self, usage: _Usage) -> None:
         """Adopts the counts of `usage`, which are totals; an empty one never replaces another."""

@@ -9,7 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from treadle.domain.items import Annotation, FileCitation, HostedCall, HostedStatus, UrlCitation
+from treadle.domain.items import (
+    Annotation,
+    FileCitation,
+    HostedCall,
+    HostedStatus,
+    Item,
+    ProviderItem,
+    UrlCitation,
+)
 from treadle.models.wire.loose_json import (
     count_of,
     fields_of,
@@ -85,6 +93,13 @@ def responses_call(fields: Object) -> HostedCall | None:
             sources=tuple(sources),
         )
     )
+
+
+def used_containers(items: Iterable[Item]) -> Iterator[str]:
+    """Yields the containers in which code of `items` ran, at OpenAI; computed when read."""
+    for item in items:
+        if isinstance(item, ProviderItem) and item.call and item.call.tool == "code_interpreter":
+            yield string_of(fields_of(msgspec.json.decode(item.raw)).get("container_id"))
 
 
 def messages_use(fields: Object) -> HostedCall | None:

@@ -19,6 +19,7 @@ from treadle.domain.items import (
     Refusal,
     SummaryText,
 )
+from treadle.models.wire.hosted_code import HostedCode
 
 NO_INDEX = -1
 """The index of an event that has none."""
@@ -42,7 +43,7 @@ class OutputItem:
     - `written`: what was read of it before the output of the response was.
     - `final`: the provider's own version of it, once it is finished.
     - `arguments`: the whole arguments of a call; `pending`: deltas that came before its name.
-    - `hosted`: what is known of a call of a hosted tool.
+    - `hosted`: what is known of a call of a hosted tool; `code`: what it runs, being written.
     """
 
     def __init__(self, key: int, kind: str, index: int, item_id: str, call_id: str) -> None:
@@ -55,6 +56,7 @@ class OutputItem:
         self.arguments = ""
         self.pending: list[str] = []
         self.hosted: HostedCall | None = None
+        self.code: HostedCode | None = None
         self.grow: Grow | None = None
         self.parts: dict[tuple[str, int], str] = {}
         self.summary_index = 0

@@ -3,10 +3,13 @@
 https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
-from treadle.domain.hosted_tools import HostedTool
+from itertools import chain
+
+from treadle.domain.hosted_tools import CodeInterpreter, HostedTool
 from treadle.models.base import ModelRequest
 from treadle.models.wire.base import Decoder
 from treadle.models.wire.ends import RESPONSES_ENDS, Ends, extended
+from treadle.models.wire.hosted_calls import used_containers
 from treadle.models.wire.responses_decoder import ResponsesDecoder
 from treadle.models.wire.responses_request import MEDIA, ResponsesOptions, encode_request
 from treadle.models.wire.responses_tools import tool_refusal
@@ -40,5 +43,9 @@ class ResponsesWire:
         return encode_request(model, request, self._options)
 
     def decoder(self, request: ModelRequest) -> Decoder:
-        """Returns a decoder that knows the call ids used so far."""
-        return ResponsesDecoder(self.provider, request.used_call_ids, self._ends)
+        """Returns a decoder that knows the call ids, and the containers of code, used so far."""
+        containers = chain(
+            (one.container for one in request.hosted if isinstance(one, CodeInterpreter)),
+            used_containers(chain(request.items, request.conversation)),
+        )
+        return ResponsesDecoder(self.provider, request.used_call_ids, self._ends, containers)

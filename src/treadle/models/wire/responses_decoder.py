@@ -38,6 +38,7 @@ from treadle.models.wire.citations import annotations_of, content_annotations
 from treadle.models.wire.ends import RESPONSES_ENDS, Ends, end_of
 from treadle.models.wire.frame_decoder import UNREADABLE, FrameDecoder, Frames
 from treadle.models.wire.hosted_calls import bounded, responses_call
+from treadle.models.wire.hosted_code import HostedCode
 from treadle.models.wire.loose_json import (
     HalfCharacters,
     count_of,
@@ -60,6 +61,8 @@ from treadle.streaming.jsonfields import is_begun_object
 
 _TEXT_DELTA = b"response.output_text.delta"
 _ARGUMENTS_DELTA = b"response.function_call_arguments.delta"
+_CODE_DELTA = b"response.code_interpreter_call_code.delta"
+_CODE_CALL = "code_interpreter_call"
 _MAX_PENDING = 8 * 1024 * 1024
 
 
@@ -147,7 +150,11 @@ class ResponsesDecoder(FrameDecoder):
     api = "Responses"
 
     def __init__(
-        self, provider: str, used_call_ids: Iterable[str] = (), ends: Ends = RESPONSES_ENDS
+        self,
+        provider: str,
+        used_call_ids: Iterable[str] = (),
+        ends: Ends = RESPONSES_ENDS,
+        used_containers: Iterable[str] = (),
     ) -> None:
         super().__init__(provider, used_call_ids)
         self._ends = ends
@@ -155,7 +162,9 @@ class ResponsesDecoder(FrameDecoder):
         self._ended: list[Raw] = []
         self._halves: HalfCharacters | None = None
         self._pending = 0
-        self._searches = 0
+        self._searches = self._file_searches = 0
+        self._used_containers = used_containers
+        self._containers: set[str] = set()  # in which code of this response ran
 
     def _frames(self, frames: Frames, *, cut: bool = False) -> None:
         grow, texts = self._demux.text, self._items.texts
@@ -309,8 +318,21 @@ class ResponsesDecoder(FrameDecoder):
         for annotation in annotations_of([event.annotation], sum(map(len, before))):
             self._demux.cite(item.key, annotation)
 
+    def _code_delta(self, event: _Event) -> None:
+        delta = _delta(event)
+        item = self._items.growing(_CODE_CALL, event.index, string_of(event.item_id))
+        if item is None or not item.is_growing or item.hosted is None:
+            return
+        if self._halves is not None:
+            delta = self._halves.join(item.key, delta)
+        if item.code is None:
+            item.code = HostedCode()
+        if code := item.code.feed(delta):
+            call = replace(item.hosted, arguments=code)
+            self._demux.hosted(item.key, call, is_partial=True)
+
     def _hosted_code(self, event: _Event) -> None:
-        self._hosted_arguments("code_interpreter_call", event, string_of(event.code))
+        self._hosted_arguments(_CODE_CALL, event, string_of(event.code))
 
     def _remote_arguments(self, event: _Event) -> None:
         self._hosted_arguments("mcp_call", event, text_of(event.arguments))
@@ -433,9 +455,27 @@ class ResponsesDecoder(FrameDecoder):
         if rest and item.grow is not None and not is_written:
             item.grow(item.key, rest, item.item_id)
         if isinstance(final, ProviderItem):
-            self._searches += _is_search(final)
+            self._count_use(final)
         self._demux.finish(item.key, final)
         self._items.close(item, final)
+
+    def _count_use(self, item: ProviderItem) -> None:
+        """Counts what is paid for each use of a hosted tool."""
+        call = item.call
+        if call is None:
+            return
+        if call.tool == "code_interpreter":
+            fields = fields_of(_decode_any(item.raw))
+            self._containers.add(string_of(fields.get("container_id")))
+        elif call.status != "failed":
+            self._searches += _is_search(item)
+            self._file_searches += call.tool == "file_search"
+
+    def _new_containers(self) -> int:
+        """Returns how many containers this response began; one is used again in a conversation."""
+        if not self._containers:
+            return 0
+        return len(self._containers.difference(self._used_containers, ("",)))
 
     def _complete(self, response: _Response, status: str) -> None:
         """Ends the response: fills gaps from its output, and checks that its end is a good one."""
@@ -446,7 +486,12 @@ class ResponsesDecoder(FrameDecoder):
             status = string_of(response.status) or status
         reason, word = self._reason(response, status)
         self._fill(response)
-        self._demux.usage = replace(_usage(response.usage), web_searches=self._searches)
+        self._demux.usage = replace(
+            _usage(response.usage),
+            web_searches=self._searches,
+            file_searches=self._file_searches,
+            code_containers=self._new_containers(),
+        )
         self._demux.response_id = string_of(response.id)
         self.stopped = True
         if reason is None:
@@ -552,6 +597,7 @@ class ResponsesDecoder(FrameDecoder):
         "response.function_call_arguments.delta": _arguments,
         "response.function_call_arguments.done": _arguments_done,
         "response.output_text.annotation.added": _annotation,
+        "response.code_interpreter_call_code.delta": _code_delta,
         "response.code_interpreter_call_code.done": _hosted_code,
         "response.mcp_call_arguments.done": _remote_arguments,
         "response.output_text.done": _text_done,
@@ -574,6 +620,8 @@ _HANDLED_NAMES = {name.encode() for name in ResponsesDecoder.HANDLERS} | {b"resp
 
 def _is_for_us(name: bytes, data: bytes) -> bool:
     """Whether an event that could not be read is one that treadle must understand."""
+    if name == _CODE_DELTA:  # the event at the end of the code contains all of it
+        return False
     if name in _HANDLED_NAMES or name == b"error":
         return True
     try:
@@ -674,7 +722,7 @@ def _asked(fields: Mapping[str, object]) -> FunctionCall:
 
 def _is_search(item: ProviderItem) -> bool:
     """Whether an item is a search of the web, which is paid for, and not the reading of a page."""
-    if item.call is None or item.call.tool != "web_search" or item.call.status == "failed":
+    if item.call is None or item.call.tool != "web_search":
         return False
     action = fields_of(fields_of(_decode_any(item.raw)).get("action"))
     return action.get("type") in {None, "search"}

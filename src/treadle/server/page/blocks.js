@@ -276,7 +276,8 @@ class HostedCard extends Component {
     const [icon, title] = HOSTED[call.tool] ?? ["wrench", call.server ? `${call.server}: ${call.name}` : call.tool];
     const status = call.status === "failed" ? "failed" : call.status === "completed" ? "done"
       : block.isOpen ? "running" : "ended";
-    const open = isOpen ?? status === "failed";
+    // Code is read while the model writes it, and while it runs.
+    const open = isOpen ?? (status === "failed" || block.isWritten);
     const [stateIcon, word] = STATES[status];
     return html`<section class="line card ${status}" aria-label=${title}>
       <button type="button" class="card-head" aria-expanded=${open} onClick=${() => this.setState({ isOpen: !open })}>

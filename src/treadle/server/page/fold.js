@@ -133,8 +133,8 @@ const CHANGES = {
       put(view, item.id, { kind: "reasoning", text, isOpen: false });
     }
   },
-  "hosted_call.progress"(view, { call }) {
-    putHosted(view, call, true);
+  "hosted_call.progress"(view, { call, is_partial }) {
+    putHosted(view, call, true, is_partial ?? false);
     touch(view, { phase: "calls" });
   },
   "provider_item.added"(view, { item }) {
@@ -367,8 +367,10 @@ function addItem(view, item, isInStep) {
 }
 
 /** A call of a hosted tool and its result may be two items; the second one contains both. */
-function putHosted(view, call, isOpen) {
-  putKey(view, `hosted-${call.call_id}`, { kind: "hosted", call, isOpen });
+function putHosted(view, call, isOpen, isPartial = false) {
+  const key = `hosted-${call.call_id}`;
+  const isWritten = isOpen && (isPartial || (blockOf(view, key)?.isWritten ?? false));
+  putKey(view, key, { kind: "hosted", call, isOpen, isWritten });
 }
 
 function addOutput(view, item, { seconds, answeredBy }) {

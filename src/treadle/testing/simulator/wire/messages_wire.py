@@ -4,6 +4,7 @@ Order and fields of the events follow
 https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -60,7 +61,8 @@ def stream_messages(turn: Turn, envelope: Envelope) -> list[Piece]:
                 address = f"{envelope.id}_{len(stream.pieces)}"
                 use, result = hosted_blocks(output.call, address)
                 given = msgspec.json.encode(use["input"]).decode()
-                stream.block({**use, "input": Object()}, "input_json_delta", [given])
+                lines = re.split(r"(?<=\\n)", given)
+                stream.block({**use, "input": Object()}, "input_json_delta", lines)
                 stream.block(result, "input_json_delta", [])
             case Refusal():
                 pass  # it travels in the stop details

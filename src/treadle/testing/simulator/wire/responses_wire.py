@@ -190,7 +190,8 @@ def _say_hosted(stream: _Stream, output: Hosted, item: Object, index: int) -> No
     for phase in before:
         stream.event(f"{kind}.{phase}", at)
     if call.tool == "code_interpreter":
-        stream.event(f"{kind}_code.delta", {**at, "delta": call.arguments})
+        for line in call.arguments.splitlines(keepends=True):
+            stream.event(f"{kind}_code.delta", {**at, "delta": line})
         stream.event(f"{kind}_code.done", {**at, "code": call.arguments})
     elif call.tool == "mcp":
         stream.event(f"{kind}_arguments.delta", {**at, "delta": call.arguments})
