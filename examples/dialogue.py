@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import treadle
 from treadle.jobs import Commander, Handler, Job, Node, blocking, handler
 from treadle.models import (
+    CacheWritten,
     ItemFinished,
     ItemsAdapted,
     ModelEvent,
@@ -87,7 +88,7 @@ async def with_to_user(stream: AsyncIterator[ModelEvent]) -> AsyncIterator[Model
     fields = StreamedFields(TOOLS.streamed.get)
     async for event in stream:
         yield event
-        if not isinstance(event, ItemFinished | ItemsAdapted | ResponseFinished):
+        if not isinstance(event, CacheWritten | ItemFinished | ItemsAdapted | ResponseFinished):
             for growth in fields.feed(event):
                 yield growth
 

@@ -29,7 +29,7 @@ from treadle.domain.schema import ToolSchema
 from treadle.domain.settings import ModelSettings, NamedTool
 from treadle.errors import UnknownModel
 from treadle.memory.archive.resolve_embedder import resolve_embedder
-from treadle.models import HttpModel, resolve_model
+from treadle.models import Gemini, HttpModel, resolve_model
 from treadle.models.base import ModelRequest, output_mode_of
 from treadle.models.model_data import PROVIDER_MODELS
 from treadle.models.presets import CHECKED, PRESETS
@@ -159,6 +159,8 @@ def cache(model: HttpModel) -> str:
     encoded = encode(model, plain())
     if b"cache_control" in encoded.body or b"cachePoint" in encoded.body:
         return "marks"
+    if isinstance(model, Gemini):
+        return "by itself, on request"
     is_keyed = b"prompt_cache_key" in encoded.body or encoded.headers
     return "key" if is_keyed else "by itself"
 
@@ -266,8 +268,8 @@ test runs an agent with each against the simulator.
   reads them depends on the model.
 - `reasoning`: what `reasoning_effort` becomes, for models that can be told.
 - `cache`: marks in the request, a key of the conversation, or nothing, because the provider caches
-  by itself, if it does. Gemini's explicit caches are [used, not
-  made](../how-to/choose-a-model.md#gemini).
+  by itself, if it does. `on request`: `prompt_cache` makes [explicit
+  caches](../how-to/choose-a-model.md#explicit-caches-of-gemini).
 
 ## Checked against real servers
 

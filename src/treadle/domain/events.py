@@ -352,6 +352,7 @@ class ResponseCompleted(DurableEvent, frozen=True, omit_defaults=True, tag="resp
 class UsageAdded(DurableEvent, frozen=True, omit_defaults=True, tag="usage.added"):
     """The usage of an agent that worked for the run, on the thread `thread_id`.
 
+    Without a thread, it is that of a prompt cache that was made for the run.
     If it worked for the background job `job_id`, its usage counts for the thread and not the run.
     """
 

@@ -110,6 +110,6 @@ def usage_added(state: ThreadState, event: UsageAdded) -> ThreadState:
         usage=run.usage + event.usage,
         cost=run.cost + event.cost,
         calls=run.calls + event.calls,
-        counted=(*run.counted, event.thread_id),
+        counted=(*run.counted, event.thread_id) if event.thread_id else run.counted,
     )
     return replace(state, run=run)

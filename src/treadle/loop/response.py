@@ -17,6 +17,7 @@ from treadle.domain.events import (
     Retrying,
     TextDelta,
     ToolChoiceIgnored,
+    UsageAdded,
 )
 from treadle.domain.items import (
     FunctionCall,
@@ -41,7 +42,7 @@ from treadle.loop.definition import Deps, Out, cost_of, output_tool_of
 from treadle.loop.request import build_request
 from treadle.loop.request_files import name_stored, with_contents
 from treadle.loop.step_hooks import StepHooks
-from treadle.models.base import ItemsAdapted, ModelRequest
+from treadle.models.base import CacheWritten, ItemsAdapted, ModelRequest
 from treadle.models.retry import Backoff, Retry
 from treadle.streaming.demux import ItemFinished, ResponseFinished
 from treadle.streaming.streamed_fields import StreamedFields, StreamedParameters
@@ -77,7 +78,7 @@ async def stream_response(
             try:
                 async for event in events:
                     if type(event) is TextDelta or not isinstance(
-                        event, (ItemFinished, ResponseFinished, ItemsAdapted)
+                        event, (ItemFinished, ResponseFinished, ItemsAdapted, CacheWritten)
                     ):
                         is_seen = True
                         publish(event)
@@ -92,8 +93,8 @@ async def stream_response(
                                     _record_item(activation, event, calls)
                         else:
                             _record_item(activation, event, calls)
-                    elif isinstance(event, ItemsAdapted):
-                        report_adapted(thread, event)
+                    elif isinstance(event, (ItemsAdapted, CacheWritten)):
+                        _record_before(activation, event)
                     else:
                         is_seen = True
                         await calls.decided()
@@ -191,6 +192,15 @@ def _record_item(
             raise ModelError("The model wrote the output of a tool, which only tools can do.")
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def _record_before(activation: Activation[Deps, Out], event: ItemsAdapted | CacheWritten) -> None:
+    """Records what is known before the response begins: it is none of it."""
+    if isinstance(event, ItemsAdapted):
+        report_adapted(activation.thread, event)
+        return
+    cost = cost_of(activation.agent, event.usage)
+    activation.thread.record(UsageAdded(run_id=activation.run.id, usage=event.usage, cost=cost))
 
 
 def _record_end(

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from treadle.models.anthropic import AnthropicMessages
     from treadle.models.api_key import ApiKey
     from treadle.models.aws_signature import AwsSession
-    from treadle.models.base import ItemChange, ItemsAdapted, Model, ModelEvent, ModelRequest
+    from treadle.models.base import (
+        CacheWritten,
+        ItemChange,
+        ItemsAdapted,
+        Model,
+        ModelEvent,
+        ModelRequest,
+    )
     from treadle.models.bedrock import Bedrock
     from treadle.models.fallback import FallbackModel
     from treadle.models.gemini import Gemini, VertexGemini
@@ -53,6 +60,7 @@ __all__ = [
     "ApiKey",
     "AwsSession",
     "Bedrock",
+    "CacheWritten",
     "ChatDialect",
     "Decoder",
     "Demux",
@@ -101,6 +109,7 @@ _MODULES = {
     "ApiKey": "treadle.models.api_key",
     "AwsSession": "treadle.models.aws_signature",
     "Bedrock": "treadle.models.bedrock",
+    "CacheWritten": "treadle.models.base",
     "ChatDialect": "treadle.models.wire.chat_dialects",
     "Decoder": "treadle.models.wire.base",
     "Demux": "treadle.streaming.demux",

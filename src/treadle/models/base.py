@@ -13,6 +13,7 @@ from treadle.domain.hosted_tools import HostedTool
 from treadle.domain.items import FunctionCall, Item, ProviderItem
 from treadle.domain.schema import OutputMode, OutputSchema, ToolSchema
 from treadle.domain.settings import ModelSettings
+from treadle.domain.usage import Usage
 from treadle.errors import ConfigurationError
 from treadle.streaming.demux import StreamEvent
 
@@ -62,7 +63,16 @@ class ItemsAdapted(Struct, frozen=True):
     changes: tuple[ItemChange, ...]
 
 
-ModelEvent = StreamEvent | ItemsAdapted
+class CacheWritten(Struct, frozen=True):
+    """The provider has stored what the request begins with, for which `usage` is charged.
+
+    It is no part of the usage of the response.
+    """
+
+    usage: Usage
+
+
+ModelEvent = StreamEvent | ItemsAdapted | CacheWritten
 
 
 @runtime_checkable
@@ -108,7 +118,8 @@ class Model(Protocol):
     def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """Sends `request` once and yields the response as it arrives.
 
-        An `ItemsAdapted` may come first, once the provider has accepted the request.
+        A `CacheWritten` may come first, and an `ItemsAdapted` once the provider has accepted the
+        request.
         Ends after exactly one `ResponseFinished`, or raises `ModelError`: `StreamIncomplete` when
         the provider's stream ends without its terminal event. It does not retry.
         """

@@ -7,6 +7,7 @@ from treadle.domain.hosted_tools import HostedTool
 from treadle.domain.schema import OutputMode
 from treadle.errors import ConfigurationError, ModelError
 from treadle.models.base import (
+    CacheWritten,
     ItemsAdapted,
     Model,
     ModelEvent,
@@ -71,7 +72,7 @@ class FallbackModel:
             try:
                 async for event in model.stream(request):
                     # The next model may need other changes of the items, and reports its own.
-                    seen = seen or not isinstance(event, ItemsAdapted)
+                    seen = seen or not isinstance(event, (ItemsAdapted, CacheWritten))
                     yield event
                 return
             except ModelError:

@@ -83,7 +83,8 @@ class _Sessions:
 
 
 async def _post(session: aiohttp.ClientSession, request: HttpRequest) -> aiohttp.ClientResponse:
-    return await session.post(
+    return await session.request(
+        request.method,
         request.url,
         data=request.body,
         headers=request.headers,

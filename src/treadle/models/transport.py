@@ -17,7 +17,7 @@ from treadle.errors import TestingError
 
 
 class HttpRequest(Struct, frozen=True, kw_only=True):
-    """A POST to a provider.
+    """A request to a provider, usually a POST.
 
     `path` is that of the endpoint below the API's root, `model` the provider's name of the model;
     both are part of `url` and `body`, and repeated here for transports that tell requests apart.
@@ -33,6 +33,7 @@ class HttpRequest(Struct, frozen=True, kw_only=True):
     secrets: Sequence[str] = ()
     proxy: str | None = None
     connect: float | None = None
+    method: str = "POST"
 
     def __repr__(self) -> str:
         # Headers contain the key, and a repr ends up in logs and reports.

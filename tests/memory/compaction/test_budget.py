@@ -14,6 +14,7 @@ from treadle.memory.compaction.strategies import (
     SlidingWindow,
     Summarize,
 )
+from treadle.models import PRICES
 from treadle.models.retry import RetryPolicy
 from treadle.models.windows import window_of
 from treadle.testing import ScriptedModel
@@ -112,7 +113,7 @@ def test_prices_of_summaries() -> None:
     listed = Summarize(max_tokens=9_000, model=ScriptedModel([], name="gpt-5-nano"))
     nano = Agent(model, context=listed).budget
     assert nano is not None
-    assert nano.summarizers[0].price == Price(0.05, 0.4, 0.005)
+    assert nano.summarizers[0].price == PRICES["gpt-5-nano"]
     unknown = Agent(model, context=Summarize(max_tokens=9_000)).budget
     assert unknown is not None
     assert unknown.summarizers[0].price is None

@@ -15,7 +15,7 @@ from treadle.memory.compaction.strategies import Summarize
 from treadle.memory.compaction.summary import Summary
 from treadle.memory.compaction.tokens import text_tokens
 from treadle.memory.compaction.transcript import mark_of, marked, pieces, transcript
-from treadle.models.base import ModelRequest
+from treadle.models.base import CacheWritten, ModelRequest
 from treadle.models.retry import Backoff
 from treadle.streaming.demux import ItemFinished, ResponseFinished
 from treadle.tools.failure import explain_failure, reraise_interrupt
@@ -158,6 +158,8 @@ class _Writer:
             async for event in events:
                 if isinstance(event, ItemFinished) and isinstance(event.item, Message):
                     texts.append(event.item.text)
+                elif isinstance(event, CacheWritten):
+                    self.usage += event.usage
                 elif isinstance(event, ResponseFinished):
                     self.usage += event.usage
                     reason = event.finish_reason

@@ -41,8 +41,8 @@ class GeminiWire:
         self._is_old = is_old(name)
         self.provider = self._options.provider
         # Tuned models have a collection of their own: `tunedModels/NAME`.
-        resource = name if "/" in name else f"models/{name}"
-        self.path = f"/{quote(resource, safe='/:=,;@+')}:streamGenerateContent"
+        self.resource = name if "/" in name else f"models/{name}"
+        self.path = f"/{quote(self.resource, safe='/:=,;@+')}:streamGenerateContent"
 
     def headers(self, api_key: str) -> dict[str, str]:
         """Returns the key or the token as a header."""

@@ -4,15 +4,17 @@ https://ai.google.dev/api/generate-content
 """
 
 import re
-from collections.abc import Sequence
-from typing import assert_never
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+from typing import assert_never, cast
 
 from msgspec import Struct
 
+from treadle.domain.items import Message
 from treadle.domain.schema import ToolSchema
 from treadle.domain.settings import ModelSettings, NamedTool
 from treadle.models.base import ModelRequest
-from treadle.models.wire.conversation import arrange, split_system
+from treadle.models.wire.conversation import arrange, is_system, split_system
 from treadle.models.wire.gemini_contents import Contents, Part, function_name
 from treadle.models.wire.gemini_schema import readable_schema
 from treadle.models.wire.gemini_tools import hosted_entries
@@ -20,7 +22,8 @@ from treadle.models.wire.reasoning import budget_of, effort_of
 from treadle.models.wire.sendable import Changes, EncodedRequest, json_body, merged
 from treadle.models.wire.tool_schema import accepted_parameters
 
-_CACHE = "cachedContent"
+CACHE = "cachedContent"
+"""The field of a request that names an explicit cache."""
 # "Tool config, tools and system instruction should not be set in the request when using cached
 # content": they are in the cache, which was made with them.
 _IN_CACHE = ("systemInstruction", "tools", "toolConfig")
@@ -59,9 +62,34 @@ def encode_request(model: str, request: ModelRequest, options: GeminiOptions) ->
     """Returns the body of a request; raises `ItemRefused` if the options are strict."""
     settings, changes = request.settings, Changes(strict=options.strict)
     first, entries = split_system(arrange(request.items, changes, options.provider))
-    texts = (request.instructions, *(message.text for message in first))
     contents = Contents(options.provider, changes, is_old=is_old(model)).encode(entries)
     body: Part = {"contents": [content.encoded() for content in contents]}
+    is_cached = CACHE in settings.extra_body
+    if not is_cached:
+        body |= _beginning(request, first)
+    if config := _config(model, request):
+        body["generationConfig"] = config
+    for name, value in settings.extra_body.items():
+        if not (is_cached and name in _IN_CACHE):
+            body[name] = merged(body.get(name), value)
+    sources = [content.sources for content in contents]
+    return EncodedRequest(json_body(body), tuple(changes.made), sources)
+
+
+def cached_part(request: ModelRequest) -> Part:
+    """Returns the part of a request that stands in an explicit cache, if there is one."""
+    first = takewhile(is_system, cast("Iterable[Message]", request.items))
+    found = _beginning(request, first)
+    for name, value in request.settings.extra_body.items():
+        if name in _IN_CACHE:
+            found[name] = merged(found.get(name), value)
+    return found
+
+
+def _beginning(request: ModelRequest, first: Iterable[Message]) -> Part:
+    """Returns the system instruction, with the messages that come `first`, and the tools."""
+    texts = (request.instructions, *(message.text for message in first))
+    body: Part = {}
     if system := [{"text": text} for text in texts if text.strip()]:
         body["systemInstruction"] = {"parts": system}
     tools = hosted_entries(request.hosted)
@@ -72,19 +100,10 @@ def encode_request(model: str, request: ModelRequest, options: GeminiOptions) ->
             # request." Models before Gemini 3 cannot.
             tool_config["includeServerSideToolInvocations"] = True
         tools.insert(0, {"functionDeclarations": [_declaration(t) for t in request.tools]})
-        if choice := _choice(settings, request.tools):
+        if choice := _choice(request.settings, request.tools):
             tool_config["functionCallingConfig"] = choice
     optional = {"tools": tools, "toolConfig": tool_config}
-    body |= {name: value for name, value in optional.items() if value}
-    if config := _config(model, request):
-        body["generationConfig"] = config
-    if _CACHE in settings.extra_body:
-        for name in _IN_CACHE:
-            body.pop(name, None)
-    for name, value in settings.extra_body.items():
-        body[name] = merged(body.get(name), value)
-    sources = [content.sources for content in contents]
-    return EncodedRequest(json_body(body), tuple(changes.made), sources)
+    return body | {name: value for name, value in optional.items() if value}
 
 
 def _declaration(tool: ToolSchema) -> Part:

@@ -19,6 +19,7 @@ from treadle.testing.simulator.delivery import Answer, deliver
 from treadle.testing.simulator.envelope import Envelope, estimate
 from treadle.testing.simulator.faults import Fault, InvalidScenario, check_faults, find
 from treadle.testing.simulator.frames import FailureFrame, Piece, spoil_frames
+from treadle.testing.simulator.gemini_caches import PATH, SimulatedCaches
 from treadle.testing.simulator.playback import play
 from treadle.testing.simulator.rejection import Rejected, rejection
 from treadle.testing.simulator.request import ProviderRequest, WireFormat
@@ -77,6 +78,7 @@ SECRET_HEADERS = frozenset(
     }
 )
 VERTEX = "/v1/projects/{project}/locations/{location}/publishers/google/models/{target:path}"
+CACHES = (f"/v1beta{PATH}", f"/v1{PATH}", f"/v1/projects/{{project}}/locations/{{location}}{PATH}")
 STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 EVENT_STREAM = {"content-type": CONTENT_TYPE}
 JSON = {"content-type": "application/json"}
@@ -132,6 +134,7 @@ class SimulatorApp:
         self.requests: deque[RecordedRequest] = deque(maxlen=keep)
         self.errors: deque[Exception] = deque(maxlen=16)
         self.turns: deque[Turn] = deque()
+        self.caches = SimulatedCaches()
         self._respond = script if callable(script) else None
         if script is not None and not callable(script):
             self.turns.extend(script)
@@ -151,6 +154,7 @@ class SimulatorApp:
         return SimulatorStatistics(self._count, self._open, self._rejected)
 
     def _routes(self) -> list[Route]:
+        caches = self._endpoint("gemini")
         return [
             Route("/v1/responses", self._endpoint("responses"), methods=["POST"]),
             Route("/v1/chat/completions", self._endpoint("chat"), methods=["POST"]),
@@ -159,6 +163,11 @@ class SimulatorApp:
             Route("/v1/models/{target:path}", self._endpoint("gemini"), methods=["POST"]),
             Route("/v1beta/models/{target:path}", self._endpoint("gemini"), methods=["POST"]),
             Route(VERTEX, self._endpoint("gemini"), methods=["POST"]),
+            *(
+                Route(f"{root}/{{id}}" if method == "PATCH" else root, caches, methods=[method])
+                for root in CACHES
+                for method in ("POST", "PATCH")
+            ),
             Route("/model/{target:path}", self._endpoint("converse"), methods=["POST"]),
             Route("/v1/model/{target:path}", self._endpoint("converse"), methods=["POST"]),
         ]
@@ -190,12 +199,27 @@ class SimulatorApp:
         self, wire: WireFormat, recorded: RecordedRequest, identity: str, size: int
     ) -> Answer:
         self.requests.append(recorded)
+        cached = 0
+        if wire == "gemini":
+            if PATH in recorded.path:
+                made = self.caches.change(recorded.path, recorded.body)
+                return Answer(200, JSON, Script((made,)))
+            body, cached = self.caches.inserted(recorded.path, recorded.body)
+            recorded = msgspec.structs.replace(recorded, body=body)
         request = _decode(wire, recorded, size)
         require_window(request, self._window)
         turn = addressed(self._turn(request, recorded.headers.get(HEADER)), identity)
         if rejected := rejection(turn.faults) or refusal(request, turn.faults):
             raise rejected
-        return _encode(request, turn, _envelope(request, turn, identity))
+        envelope = _envelope(request, turn, identity)
+        if cached:
+            usage = msgspec.structs.replace(
+                envelope.usage,
+                input_tokens=envelope.usage.input_tokens + cached,
+                cached_input_tokens=cached,
+            )
+            envelope = msgspec.structs.replace(envelope, usage=usage)
+        return _encode(request, turn, envelope)
 
     def _turn(self, request: ProviderRequest, header: str | None) -> Turn:
         if header is not None:
