@@ -101,11 +101,11 @@ async def watch(url: str, load: Load) -> None:
             for number in range(load.watchers)
         ]
         await asyncio.sleep(SETTLE_SECONDS)
-        delays.clear()
         _say("ready")
         while await _asked():
             figures = {"cpu": time.process_time(), "count": seen}
             _say(figures | {f"p{part}": quantile(delays, part / 100) for part in (50, 95)})
+            delays.clear()
         for reader in readers:
             reader.cancel()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from treadle import Agent, Runtime, Thread, tool, user_message
 from treadle.actors import actor
 from treadle.actors.engine import EmbeddedEngine
 from treadle.actors.following import Following
+from treadle.bus.base import Take
 from treadle.bus.position import Position
 from treadle.bus.topic import Topic
 from treadle.domain.entries import DenialEntry, Entry, OnBusy
@@ -689,13 +690,11 @@ class OneShotBus:
         self.asked = 0
         self.following: Following | None = None
 
-    async def follow(self, thread_id: str, after: Position) -> AsyncGenerator[Envelope]:
+    async def deliver(self, thread_id: str, after: Position, take: Take) -> None:
         self.asked += 1
         if self.asked == 1:
             assert self.following is not None
             self.following.follow(thread_id)
-        return
-        yield
 
 
 async def test_an_announcement_is_not_missed_while_the_last_node_leaves() -> None:

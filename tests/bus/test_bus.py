@@ -128,6 +128,12 @@ async def until(events: AsyncIterator[Envelope], seq: int) -> list[Envelope]:
     return found
 
 
+async def unwatched(node: Serving) -> None:
+    """Returns once no one watches the thread any more."""
+    while node.topic.is_watched:  # noqa: ASYNC110 - a topic has no event for it
+        await asyncio.sleep(0.001)
+
+
 def said(envelopes: list[Envelope]) -> str:
     return "".join(one.event.delta for one in envelopes if isinstance(one.event, TextDelta))
 
@@ -192,6 +198,71 @@ async def test_a_follower_that_comes_back_within_an_item_misses_and_repeats_noth
             after = Position(one.seq, one.n)
         await events.aclose()
     assert text == "abcdefgh"
+
+
+async def test_events_are_delivered_until_no_more_are_wanted(
+    served: tuple[Serving, Bus], make_bus: MakeBus
+) -> None:
+    node, _ = served
+    for _ in range(3):
+        node.record()
+    taken: list[int] = []
+
+    def take(envelope: Envelope) -> bool:
+        taken.append(envelope.seq)
+        return envelope.seq < 2
+
+    async with asyncio.timeout(10):
+        await make_bus().deliver("t", Position(0), take)
+        assert taken == [1, 2]
+        await unwatched(node)
+
+
+async def test_what_a_delivery_raises_ends_it_alone(
+    served: tuple[Serving, Bus], make_bus: MakeBus
+) -> None:
+    node, _ = served
+    node.record()
+    bus = make_bus()
+    events = bus.follow("t", Position(0))
+    await next_of(events, 1)
+
+    def take(envelope: Envelope) -> bool:
+        raise LookupError("of this reader")
+
+    async with asyncio.timeout(10):
+        with pytest.raises(LookupError, match="of this reader"):
+            await bus.deliver("t", Position(0), take)
+    node.record()
+    assert [one.seq for one in await next_of(events, 1)] == [2]
+    await events.aclose()
+
+
+async def test_a_delivery_ends_with_its_task_and_with_its_node(
+    served: tuple[Serving, Bus], make_bus: MakeBus
+) -> None:
+    node, bus = served
+    node.record()
+    other, taken, came = make_bus(), list[Envelope](), asyncio.Event()
+
+    def take(envelope: Envelope) -> bool:
+        taken.append(envelope)
+        came.set()
+        return True
+
+    async with asyncio.timeout(10):
+        left = asyncio.create_task(other.deliver("t", Position(0), take))
+        await came.wait()
+        left.cancel()
+        await asyncio.wait([left])
+        await unwatched(node)
+        came.clear()
+        stays = asyncio.create_task(other.deliver("t", Position(0), take))
+        await came.wait()
+        await bus.close()
+        node.topic.close()
+        await stays
+    assert [one.seq for one in taken] == [1, 1]
 
 
 async def test_without_a_driving_node_there_is_nothing_to_follow_or_ring(make_bus: MakeBus) -> None:

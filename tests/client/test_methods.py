@@ -28,7 +28,7 @@ from treadle.client import (
 
 LEFT_OUT: dict[type, set[str]] = {
     Archive: {"follow"},
-    RunSubscription: {"statistics", "take", "wait", "wake"},
+    RunSubscription: {"call_with_next", "leave", "statistics", "take", "wait", "wake"},
 }
 """What a client does not have; a new method belongs here and into docs/reference/client.md."""
 

@@ -45,7 +45,7 @@ PAIRS = [
 ]
 INSIDE = {"reach", "agent_of", "catalog", "journal"}
 """What the parts of a runtime ask it for."""
-FOR_LOOPS = {"next", "take", "wait", "wake", "aclose"}
+FOR_LOOPS = {"next", "take", "wait", "call_with_next", "wake", "leave", "aclose"}
 """What a subscription has for code on an event loop."""
 FOR_THREADS = {"close", "events"}
 """What it has for threads instead: `events` of a desk, with heartbeats."""

@@ -6,7 +6,6 @@ driven elsewhere, or by no process, comes to be driven here.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
 
 from treadle.bus.base import Bus
 from treadle.bus.position import COMPLETED, UNSEEN, Position, is_early, left_in, position_of
@@ -243,25 +242,23 @@ class Following:
         Returns the position of what came last: after a broken connection, the topic's own would ask
         for the beginning of a text once more if nothing of it came after the last durable event.
         """
-        async with aclosing(self._bus.follow(thread_id, after)) as envelopes:
-            async for envelope in envelopes:
-                if not topic.is_served:
-                    topic.is_served = True
-                    topic.opened()
-                after = position_of(envelope)
-                if isinstance(envelope.event, DurableEvent):
-                    if envelope.seq > topic.seq:
-                        topic.publish(_published(envelope))
-                elif is_early(envelope.n):
-                    topic.publish_early(envelope.event, envelope.n)
-                else:
-                    # What the sender's reader had not seen is not said of those here.
-                    left = left_in(envelope.n)
-                    n = envelope.n if left is None else COMPLETED - left
-                    topic.publish_live(envelope.event, n)
-                if not topic.is_watched and not topic.is_in_flight:
-                    self._forget(thread_id)
-                    break
+        task = asyncio.current_task()
+
+        def take(envelope: Envelope) -> bool:
+            nonlocal after
+            if self._tasks.get(thread_id) is not task:
+                return False  # the topic is fed by another one, or by an actor, from now on
+            if not topic.is_served:
+                topic.is_served = True
+                topic.opened()
+            after = position_of(envelope)
+            _publish(topic, envelope)
+            if topic.is_watched or topic.is_in_flight:
+                return True
+            self._forget(thread_id)
+            return False
+
+        await self._bus.deliver(thread_id, after, take)
         topic.is_served = False
         topic.opened()
         return after
@@ -277,6 +274,19 @@ class Following:
         task = self._tasks.pop(thread_id, None)
         if task is not None:
             task.cancel()
+
+
+def _publish(topic: Topic, envelope: Envelope) -> None:
+    """Hands on an event that another node has handed out."""
+    if isinstance(envelope.event, DurableEvent):
+        if envelope.seq > topic.seq:
+            topic.publish(_published(envelope))
+    elif is_early(envelope.n):
+        topic.publish_early(envelope.event, envelope.n)
+    else:
+        # What the sender's reader had not seen is not said of those here.
+        left = left_in(envelope.n)
+        topic.publish_live(envelope.event, envelope.n if left is None else COMPLETED - left)
 
 
 def _published(envelope: Envelope) -> Envelope:

@@ -4,12 +4,15 @@ Within a process events go straight from the thread to its topic. A bus carries 
 runtimes that share a journal: one drives a thread and serves its events, any other follows them.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Protocol
 
 from treadle.bus.position import Position
 from treadle.bus.subscription import Subscription
 from treadle.domain.envelope import Envelope
+
+Take = Callable[[Envelope], bool]
+"""Takes an event, and returns whether more are wanted; never waits."""
 
 
 class Node(Protocol):
@@ -76,6 +79,14 @@ class Bus(Protocol):
 
         Ends when that node stops to serve the thread; at once if no other node drives it. What is
         durable is in the journal in any case, so a reader can continue there.
+        """
+        ...
+
+    async def deliver(self, thread_id: str, after: Position, take: Take) -> None:
+        """Calls `take` with the events that `follow` would yield; returns where that would end.
+
+        Also once `take` has returned False. What it raises is raised here. A task that feeds
+        others with the events is not woken by them.
         """
         ...
 

@@ -68,8 +68,8 @@ class EventQueue:
         self._joined = self._overflows = 0
         self.on_lag: Callable[[], object] | None = None
         """Called with each event that is put while the queue lags."""
-        self.wakeup: asyncio.Future[None] | None = None
-        """What the task that takes events waits for, while it does."""
+        self.wakeup: Callable[[None], object] | None = None
+        """Called once, with the next event that is put; None while it is not waited for."""
 
     def __len__(self) -> int:
         """The number of entries that wait."""
@@ -144,18 +144,22 @@ class EventQueue:
 
     async def wait(self) -> None:
         """Waits until something is put, or the queue is closed."""
-        self.wakeup = asyncio.get_running_loop().create_future()
+        woken = asyncio.get_running_loop().create_future()
+        self.wakeup = woken.set_result
         try:
-            await self.wakeup
+            await woken
         finally:
             self.wakeup = None
 
     def wake(self) -> None:
-        """Lets the task that waits look again."""
-        # Forgotten at once, so that what is put before the task runs does not wake it again.
+        """Lets the one that waits look again."""
+        # Forgotten at once, so that what is put before a task runs does not wake it again.
         wakeup, self.wakeup = self.wakeup, None
-        if wakeup is not None and not wakeup.done():
-            wakeup.set_result(None)
+        if wakeup is not None:
+            try:  # noqa: SIM105 - it is called with each event, and `suppress` costs as much
+                wakeup(None)
+            except asyncio.InvalidStateError:
+                pass  # the task that waits is being cancelled
 
     def _join_all(self) -> None:
         waiting, self._entries = self._entries, deque()

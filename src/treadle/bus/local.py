@@ -1,10 +1,10 @@
 """A bus within one process, for the runtimes that share a journal object."""
 
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from weakref import WeakKeyDictionary
 
-from treadle.bus.base import Follower, Node
+from treadle.bus.base import Follower, Node, Take
 from treadle.bus.position import Position
 from treadle.domain.envelope import Envelope
 from treadle.errors import TreadleError
@@ -61,6 +61,13 @@ class LocalBus:
             async with node.subscribe(thread_id, after) as subscription:
                 async for envelope in subscription.envelopes():
                     yield envelope
+
+    async def deliver(self, thread_id: str, after: Position, take: Take) -> None:
+        """Calls `take` with the events that `follow` yields, until it returns False."""
+        async with aclosing(self.follow(thread_id, after)) as envelopes:
+            async for envelope in envelopes:
+                if not take(envelope):
+                    return
 
     async def ring(self, thread_id: str) -> bool:
         """Asks the driving runtime to look at the inbox."""

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import quote, unquote, urlsplit
 
-from treadle.bus.base import Follower, Node
+from treadle.bus.base import Follower, Node, Take
 from treadle.bus.follower_connection import Followers
 from treadle.bus.handshake import HANDSHAKE_SECONDS, NotProven, admit, introduce
 from treadle.bus.listener import NodeListener, is_loopback, require_safe
@@ -147,6 +147,12 @@ class NetworkBus:
         if link is not None:
             async for envelope in link.follow(thread_id, after):
                 yield envelope
+
+    async def deliver(self, thread_id: str, after: Position, take: Take) -> None:
+        """Calls `take` with the events that `follow` would yield, until it returns False."""
+        link = await self._link_to(thread_id)
+        if link is not None:
+            await link.deliver(thread_id, after, take)
 
     async def ring(self, thread_id: str) -> bool:
         """Returns False: the database rings the node, with the commit of the entry."""

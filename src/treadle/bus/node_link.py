@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 
+from treadle.bus.base import Take
 from treadle.bus.position import Position, position_of
 from treadle.bus.wire import (
     MAX_LINE,
@@ -92,6 +93,34 @@ class _Followed:
             self.wakeup = None
 
 
+class _Delivered:
+    """The events of one thread that are handed on as they arrive."""
+
+    __slots__ = ("ended", "error", "is_broken", "last", "take", "thread_id")
+
+    def __init__(self, thread_id: str, take: Take) -> None:
+        self.thread_id = thread_id
+        self.take = take
+        self.last: Envelope | None = None
+        self.error: Exception | None = None
+        self.is_broken = False
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def put(self, envelope: Envelope) -> bool:
+        """Hands an event on; returns whether more are wanted."""
+        self.last = envelope
+        try:
+            return self.take(envelope)
+        except Exception as error:  # noqa: BLE001 - raised where it is delivered to
+            self.error = error
+            return False
+
+    def end(self) -> None:
+        """Ends the delivery."""
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
 class NodeLink:
     """One connection to a node, made when it is first needed, and again after it broke.
 
@@ -106,7 +135,7 @@ class NodeLink:
         self._reading: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
         self._ids = itertools.count(1)
-        self._followed: dict[int, _Followed] = {}
+        self._followed: dict[int, _Followed | _Delivered] = {}
         self._threads: dict[str, set[int]] = {}
         self._is_closed = False
 
@@ -146,10 +175,8 @@ class NodeLink:
         """
         failures = 0
         while failures < MAX_FAILURES and await self.connect():
-            id, followed = next(self._ids), _Followed(thread_id)
-            self._followed[id] = followed
-            self._threads.setdefault(thread_id, set()).add(id)
-            self._send(Watch(id, thread_id, after.seq, after.n))
+            followed = _Followed(thread_id)
+            id = self._watch(followed, after)
             failures += 1
             try:
                 while True:
@@ -165,6 +192,24 @@ class NodeLink:
             if not followed.is_broken:
                 return
 
+    async def deliver(self, thread_id: str, after: Position, take: Take) -> None:
+        """Calls `take` with the events that `follow` would yield, until it returns False."""
+        failures = 0
+        while failures < MAX_FAILURES and await self.connect():
+            delivered = _Delivered(thread_id, take)
+            id = self._watch(delivered, after)
+            failures += 1
+            try:
+                await delivered.ended
+            finally:
+                self._leave(id)
+            if delivered.error is not None:
+                raise delivered.error
+            if not delivered.is_broken:
+                return
+            if delivered.last is not None:
+                failures, after = 0, position_of(delivered.last)
+
     def leave(self, thread_id: str) -> None:
         """Ends what is read of a thread, which another node drives."""
         for id in list(self._threads.get(thread_id, ())):
@@ -176,6 +221,13 @@ class NodeLink:
             return False
         self._send(Ring(thread_id))
         return True
+
+    def _watch(self, followed: _Followed | _Delivered, after: Position) -> int:
+        id = next(self._ids)
+        self._followed[id] = followed
+        self._threads.setdefault(followed.thread_id, set()).add(id)
+        self._send(Watch(id, followed.thread_id, after.seq, after.n))
+        return id
 
     def _leave(self, id: int) -> None:
         if self._end(id):

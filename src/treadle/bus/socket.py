@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from treadle.bus.base import Follower, Node
+from treadle.bus.base import Follower, Node, Take
 from treadle.bus.follower_connection import Followers
 from treadle.bus.node_link import CHUNK, NodeLink
 from treadle.bus.position import Position
@@ -70,6 +70,11 @@ class SocketBus:
         if self._server is None:
             async for envelope in self._link.follow(thread_id, after):
                 yield envelope
+
+    async def deliver(self, thread_id: str, after: Position, take: Take) -> None:
+        """Calls `take` with the events that `follow` would yield, until it returns False."""
+        if self._server is None:
+            await self._link.deliver(thread_id, after, take)
 
     async def ring(self, thread_id: str) -> bool:
         """Asks the driving process to look at the inbox."""

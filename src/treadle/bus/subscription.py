@@ -10,6 +10,7 @@ from treadle.bus.event_queue import EventQueue, QueueStatistics
 from treadle.bus.position import (
     BLOCKS,
     COMPLETED,
+    LAST_LIVE,
     MOST_TEXTS,
     UNSEEN,
     Position,
@@ -31,6 +32,7 @@ from treadle.domain.events import (
     StepInterrupted,
     StepStarted,
     TerminalEvent,
+    TextDelta,
     delta_in,
     streamed,
     text_key,
@@ -195,6 +197,24 @@ class Subscription(AsyncIterator[Event]):
         else:
             await queue.wait()
 
+    def call_with_next(self, callback: Callable[[None], object]) -> bool:
+        """Calls `callback` once, when `take` may return an event; call it if `take` gave None.
+
+        Returns False if `wait` is needed instead, because there is more to do than to wait. It
+        saves a reader of many subscriptions a task for each.
+        """
+        topic, queue = self._topic, self._queue
+        if (
+            topic is None
+            or queue.is_closed
+            or self._follow is not None
+            or self._read_to < self._until
+            or self._may_catch_up(topic)
+        ):
+            return False
+        queue.wakeup = callback
+        return True
+
     def wake(self) -> None:
         """Ends the `wait` for an event in progress, if there is one."""
         self._queue.wake()
@@ -227,10 +247,17 @@ class Subscription(AsyncIterator[Event]):
 
     async def aclose(self) -> None:
         """Ends the subscription, including a wait for its next event; may be called again."""
+        self.leave()
+        await self._end_following()
+
+    def leave(self) -> None:
+        """Ends the subscription as `aclose` does, but awaits nothing.
+
+        For the one that serves another node: it has asked no node for events itself.
+        """
         self._left = True
         self._detach()
         self._queue.close()
-        await self._end_following()
 
     async def __aenter__(self) -> "Subscription":
         return self
@@ -305,7 +332,15 @@ class Subscription(AsyncIterator[Event]):
         A followed topic can be ahead of its node: the start of a text in flight may come after the
         events up to then, or not at all. A reader that was there, in another process, has seen it.
         """
-        event, after = envelope.event, self._after
+        event = envelope.event
+        is_followed = self._topic is not None and self._topic.is_followed
+        is_plain = is_followed and not (self._is_fresh or self._broken or self._is_lost)
+        if is_plain and type(event) is TextDelta and 0 < envelope.n <= LAST_LIVE:
+            # Nearly all events; what follows would do the same.
+            key: object = TextDelta, event.item_id, ""
+            self._known[key] = self._known.get(key, 0) + len(event.delta)
+            return envelope
+        after = self._after
         if is_early(envelope.n):
             is_next = is_early(after.n or 0) and after < (envelope.seq, envelope.n)
             is_new = self._knows_step and text_key(event) not in self._known
@@ -313,7 +348,6 @@ class Subscription(AsyncIterator[Event]):
                 return None
         if self._is_unwanted(event):
             return None
-        is_followed = self._topic is not None and self._topic.is_followed
         if not (is_followed or self._broken or self._is_lost):
             # From now on it is not noted what the reader has. If another node takes the thread
             # over, the topic completes the texts of which it has handed on a part.
