@@ -100,4 +100,4 @@ constraints:  ## Move every dependency to its newest version and pin it
 	  $(BIN)/pip list --format=freeze | grep -viE '^(treadle|pip|setuptools|wheel)=='; } > constraints.txt
 
 clean:  ## Remove what the commands made
-	rm -rf $(VENV) .venv-* site dist .hypothesis .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* site dist .hypothesis .pytest_cache .mypy_cache .ruff_cache

@@ -71,7 +71,7 @@ def test_mypy(programs: Path) -> None:
         "--no-error-summary",
         "--hide-error-context",
         "--scripts-are-modules",
-        f"--cache-dir={programs.parent / 'cache'}",
+        f"--cache-dir={ROOT / '.mypy_cache'}",
         *sorted(map(str, programs.glob("*.py"))),
     )
     found = re.findall(r"^(.*?):(\d+): error: (.*)$", done, re.MULTILINE)
