@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 import treadle
+from treadle.client import Client
 from treadle.errors import ConfigurationError, TreadleError
 from treadle.loop.definition import hash_of
 from treadle.models.anthropic import AnthropicMessages
@@ -218,6 +219,60 @@ def test_what_is_refused_at_once(kind: Kind) -> None:
         with pytest.raises(ConfigurationError) as caught:
             treadle.Agent(string)
         require_clean(*shown_of(caught.value))
+
+
+def test_urls_that_are_refused() -> None:
+    url = f"ftp://me:{PASSWORD}@host/v1?key={KEY}"
+    for refused in (
+        lambda: treadle.open(url),
+        lambda: treadle.open(f"postgresql://me:{PASSWORD}/{KEY}@host/x"),
+        lambda: treadle.Restate(url),
+        lambda: treadle.RemoteMCP(url=url, name="docs"),
+        lambda: Client(url),
+        lambda: Client(f"me:{PASSWORD}@host"),
+        lambda: Client(f"http://me:{PASSWORD}@ho\u2100st/v1"),
+    ):
+        with pytest.raises(TreadleError) as caught:
+            refused()
+        require_clean(*shown_of(caught.value))
+
+
+async def test_the_url_of_a_remote_mcp_server(tmp_path: Path, logged: list[str]) -> None:
+    """Its keys are masked where the provider repeats them: in errors, items and progress."""
+    url = f"https://mcp.example.com/s/{TOKEN}/mcp?api_key={KEY}"
+    remote = treadle.RemoteMCP(url=url, name="docs", needs_approval=False)
+    require_clean(remote, hash_of(treadle.Agent("demo", name="a")))
+    failed = f"{url} cannot be reached"
+    call = {"id": "mcp_1", "type": "mcp_call", "server_label": "docs", "name": "read"}
+    call |= {"arguments": "{}", "error": failed, "output": failed}
+    listed = {"id": "l", "type": "mcp_list_tools", "server_label": "docs", "error": failed}
+    content = [{"type": "output_text", "text": "No.", "annotations": []}]
+    said = {"id": "m", "type": "message", "role": "assistant", "content": content}
+    output = [listed, call, said]
+    events = [
+        {"type": "response.output_item.added", "output_index": 1, "item": call},
+        *(
+            {"type": "response.output_item.done", "output_index": number, "item": item}
+            for number, item in enumerate(output)
+        ),
+        {"type": "response.completed", "response": {"id": "r", "output": output}},
+    ]
+    body = b"".join(b"data: " + msgspec.json.encode(event) + b"\n\n" for event in events)
+    refused = msgspec.json.encode({"error": {"message": failed}})
+    for raw in (http("200 OK", body, "text/event-stream"), http("400 No", refused)):
+        async with answering(raw) as host:
+            model = OpenAIResponses("m", api_key="k", base_url=f"http://{host}/v1")
+            agent = treadle.Agent(model, tools=[remote])
+            with record(tmp_path / "r.jsonl"):
+                async with treadle.open(f"sqlite:///{tmp_path}/t.db", agents=[agent]) as runtime:
+                    thread = await runtime.create_thread(agent)
+                    run = await thread.send("Hi!")
+                    seen = [event async for event in run.events()]
+                    require_clean(*seen, *await thread.history())
+        assert "*** cannot be reached" in str(seen)
+        for file in tmp_path.iterdir():
+            require_clean(file.read_bytes())
+    require_clean(*logged)
 
 
 async def test_recordings(kind: Kind, tmp_path: Path, logged: list[str]) -> None:

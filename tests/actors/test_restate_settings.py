@@ -50,7 +50,18 @@ async def _hold(_: str) -> bool:
 def test_a_token_is_not_shown() -> None:
     settings = Restate("https://example.restate.cloud:8080", token="secret")
     assert "secret" not in repr(settings)
-    assert "secret" not in repr(ServerSettings(restate_token="secret"))
+    url = "https://ann:s3cret@h/x?password=s3cret"
+    shown = repr(
+        ServerSettings(
+            restate_token="s3cret", database=f"postgresql{url[5:]}", pooler=url, restate_admin=url
+        )
+    )
+    assert "s3cret" not in shown
+    assert "database='postgresql://ann@h/x'" in shown
+    for wrong in (url, "https://h/x?token=s3cret", f"ftp://ann:s3cret{'x' * 300}@h"):
+        with pytest.raises(ConfigurationError) as refused:
+            Restate(wrong)
+        assert "s3cret" not in str(refused.value)
 
 
 def test_restate_needs_a_shared_database() -> None:

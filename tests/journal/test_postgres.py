@@ -144,9 +144,19 @@ async def test_a_schema_that_was_made_for_us_is_used(url: str) -> None:
 
 async def test_urls_that_cannot_be_opened(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "OPEN_SECONDS", 0.1)
-    for wrong in ("postgresql://[::1/z", "postgresql://host/x?unknown=1"):
-        with pytest.raises(ConfigurationError, match="URL of the database"):
-            PostgresJournal(wrong)
+    with pytest.raises(ConfigurationError, match='URL of the database.*parameter: "unknown"'):
+        PostgresJournal("postgresql://host/x?unknown=1")
+    for wrong in ("[::1/z", *(f"ann:s3{one}cret@host/x" for one in "@/%"), "a:s3?@cret@h/x"):
+        for given in ((f"postgresql://{wrong}",), (url, f"postgresql://{wrong}")):
+            with pytest.raises(ConfigurationError, match="URL of the (database|pooler)") as refused:
+                Address(*given)
+            assert "s3" not in str(refused.value)
+            assert "cret" not in str(refused.value)
+            assert refused.value.__context__ is None
+    for wrong in ("host=h password=s3cret", "s3cret"):
+        with pytest.raises(ConfigurationError, match="URL of the pooler") as refused:
+            Address(url, wrong)
+        assert "s3cret" not in str(refused.value)
     folder = server().folder
     for wrong, why in (
         (f"postgresql://ann:s3cret@/missing?host={folder}", 'role "ann" does not exist'),

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from treadle.bus.listener import is_loopback
+from treadle.domain.urls import masked_url
 from treadle.errors import ConfigurationError
-from treadle.models.secrets import masked_url
 
 DEFAULT_PORT = 9080
 """The port at which services of Restate are usually reached."""
@@ -80,11 +80,11 @@ def _require_url(name: str, url: str) -> None:
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        is_url = is_url and "@" not in parts.netloc
+        is_url = is_url and "@" not in parts.netloc and not parts.query and not parts.fragment
     except ValueError:
         is_url = False
     if not is_url:
         raise ConfigurationError(
-            f"{name}={masked_url(url[:200])!r} is not a URL such as http://restate:8080, without a "
-            "user; a secret of Restate goes into token."
+            f"{name}={masked_url(url)[:200]!r} is not a URL such as http://restate:8080, without a "
+            "user or a query; a secret of Restate goes into token."
         )

@@ -1,7 +1,6 @@
 """Where the command stores its conversations."""
 
 import os
-import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 
 from treadle.client.client import Client
 from treadle.client.remote_thread import RemoteThread
+from treadle.domain.urls import masked_database
 from treadle.errors import ConfigurationError, JournalError
 from treadle.runtime.runtime import Runtime, is_postgres, postgres_journal
 from treadle.runtime.runtime import open as open_runtime
@@ -70,7 +70,7 @@ def shown(database: Database) -> str:
     """Returns a database as it is printed, without a password."""
     if isinstance(database, Path):
         return str(database)
-    return re.sub(r"(?<=://)([^/?#@:]*):[^/?#@]*@", r"\1@", database.partition("?")[0])
+    return masked_database(database)
 
 
 async def with_access(url: str, work: Callable[[Any], Awaitable[T]], *, drive: bool = True) -> T:

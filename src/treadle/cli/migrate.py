@@ -10,6 +10,7 @@ import msgspec
 from treadle.cli.database import Database, database_file, database_option, shown
 from treadle.cli.failure import debug_option
 from treadle.cli.target import json_option
+from treadle.domain.urls import masked_url
 from treadle.errors import ConfigurationError, JournalError
 from treadle.runtime.runtime import is_postgres
 
@@ -25,7 +26,10 @@ def migrate(url: str, as_json: bool, database: Database | None) -> int:
     No other program may use either of them meanwhile. The file stays as it is.
     """
     if not is_postgres(url):
-        raise ConfigurationError(f"{url[:200]!r} is not the URL of a PostgreSQL database.")
+        raise ConfigurationError(
+            f"{masked_url(url)[:200]!r} is not the URL of a PostgreSQL database; it has the form "
+            "postgresql://user:password@host:5432/name."
+        )
     source = database_file(database, "use the tools of PostgreSQL, such as pg_dump")
     if not source.exists():
         raise JournalError(f"The database {source} does not exist.")

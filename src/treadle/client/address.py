@@ -3,6 +3,7 @@
 import os
 from urllib.parse import quote, urlsplit
 
+from treadle.domain.urls import masked_url
 from treadle.errors import ConfigurationError, TreadleError
 
 URL_VARIABLE = "TREADLE_URL"
@@ -22,18 +23,19 @@ def server_url(url: str | None) -> str:
         )
     try:
         parts = urlsplit(given)
-        _ = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"The URL of the server is not valid: {error}.") from error
+        is_valid = parts.port != 0
+    except ValueError:  # its text may contain a password
+        parts, is_valid = urlsplit(""), False
     if parts.username or parts.password or parts.query or parts.fragment:
         # What is in it ends up in logs, so the message does not show it.
         raise ConfigurationError(
             "The URL of the server contains a user, a password, a query or a fragment; pass only "
             'the address, such as "http://127.0.0.1:8000", and the key as key=….'
         )
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not is_valid or parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigurationError(
-            f'{given[:200]!r} is not the URL of a server; it looks like "http://127.0.0.1:8000".'
+            f"{masked_url(given)[:200]!r} is not the URL of a server; it looks like "
+            '"http://127.0.0.1:8000".'
         )
     return given.rstrip("/").removesuffix("/api/v1")
 

@@ -26,6 +26,7 @@ from treadle.domain.media import (
     safe_name,
     too_large,
 )
+from treadle.domain.urls import masked_url
 from treadle.errors import InvalidInput
 
 ImageDetail = Literal["low", "high", "auto"]
@@ -300,7 +301,7 @@ def _url(name: str, url: object) -> str:
         return valid
     if not valid.lower().startswith(_WEB):
         raise InvalidInput(
-            f"{name} is {shown(valid)}; it must begin with https://, http:// or data:."
+            f"{name} is {masked_url(valid)[:200]!r}; it must begin with https://, http:// or data:."
         )
     if len(valid) > _MAX_URL:
         raise InvalidInput(f"{name} has {len(valid):,} characters; the most is {_MAX_URL:,}.")

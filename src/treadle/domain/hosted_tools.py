@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from treadle.domain.arguments import is_list, shown
+from treadle.domain.urls import masked_url
 from treadle.errors import InvalidTool
 
 SECRET_FIELDS = frozenset({"headers", "authorization", "authorization_token"})
@@ -138,7 +139,7 @@ class RemoteMCP(Struct, frozen=True, kw_only=True):
             )
         if not _is_url(self.url):
             raise InvalidTool(
-                f"RemoteMCP.url is {shown(self.url)}; use https://host/path, without a user."
+                f"RemoteMCP.url is {_shown_url(self.url)}; use https://host/path, without a user."
             )
 
     def __repr__(self) -> str:
@@ -157,6 +158,8 @@ def described(tool: HostedTool) -> Mapping[str, object]:
     """Returns a tool as part of the definition of an agent, without its secrets."""
     fields = msgspec.structs.asdict(tool)
     fields.pop("token", None)
+    if isinstance(tool, RemoteMCP):
+        fields["url"] = masked_url(tool.url)
     fields["extra"] = {name: tool.extra[name] for name in tool.extra if name not in SECRET_FIELDS}
     return {"type": type(tool).__name__, **fields}
 
@@ -188,6 +191,10 @@ def _require_count(tool: Struct, field: str) -> None:
 
 def _is_name(name: object) -> bool:
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def _shown_url(url: object) -> str:
+    return repr(masked_url(url)[:200]) if isinstance(url, str) else shown(url)
 
 
 def _is_url(url: object) -> bool:

@@ -98,14 +98,30 @@ class Address:
 
 
 def _parameters(what: str, url: str) -> dict[str, Any]:
-    try:
-        given = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
+    given, reason = None, ""
+    if _SCHEME.match(url):
+        try:
+            given = conninfo_to_dict(url)
+        except psycopg.ProgrammingError as error:  # most of its texts may contain the password
+            unknown = _UNKNOWN.search(str(error))
+            reason = f" ({unknown[0]})" if unknown and "@" not in url.partition("?")[2] else ""
+    if given is None or _has_password(given, url):
         raise ConfigurationError(
-            f"{what} cannot be read ({str(error).strip()}); it has the form "
-            "postgresql://user:password@host:5432/name."
-        ) from error
+            f"{what} cannot be read{reason}; it has the form "
+            "postgresql://user:password@host:5432/name, "
+            'with "@", "/" and "%" of the password as %40, %2F and %25.'
+        )
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _has_password(given: Mapping[str, Any], url: str) -> bool:
+    """Whether a part of a password that is not encoded was read as host, port or name."""
+    places = [given.get("host"), given.get("port"), "" if "%40" in url else given.get("dbname")]
+    return any("@" in str(place) for place in places)
+
+
+_SCHEME = re.compile("postgres(ql)?://")
+_UNKNOWN = re.compile('invalid URI query parameter: ".*"')
 
 
 def _connected(given: Mapping[str, Any]) -> Raw:

@@ -11,10 +11,10 @@ from treadle.domain.limits import Limits
 from treadle.domain.options import AllowedTools, ExternalTool, RunOptions
 from treadle.domain.schema import OutputSchema
 from treadle.domain.settings import ModelSettings, NamedTool, ToolChoice
+from treadle.domain.urls import masked_url
 from treadle.errors import ConfigurationError, DuplicateTool, InvalidInput
 from treadle.loop.catalog import Catalog
 from treadle.models.base import Model
-from treadle.models.secrets import masked_url
 from treadle.tools.function import TOOL_NAME, Tool
 from treadle.tools.json_schema import require_schema
 from treadle.tools.schema_output import require_output_schema

@@ -5,24 +5,14 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
+from treadle.domain.urls import MASK, SECRET_NAME, keys_in_url, may_be_key
 from treadle.errors import ConfigurationError
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-zA-Z-]+")
 _MIN_SECRET = 4
-
-_SECRET_NAME = re.compile(
-    r"auth|key|token|secret|cookie|passw|credential|bearer|header|pwd", re.IGNORECASE
-)
-_MIN_KEY = 8
-# Of an argument that is not named as one, what may be a key: no path, no option, no plain words.
-_NO_KEY = re.compile(
-    r"-.*|[./~].*|[a-zA-Z]:\\.*|[@a-zA-Z_.:/ -]*"
-    r"|[\w.@/ -]+\.(?:py|js|mjs|ts|sh|jar|json|toml|ya?ml)",
-    re.DOTALL,
-)
 
 
 @dataclass(frozen=True)
@@ -83,7 +73,7 @@ class UrlAddress:
 
     def without_secrets(self, text: str) -> str:
         """Returns `text` with the values of the headers, and the URL, replaced by asterisks."""
-        values = [self.url, *_keys_in_url(self.url)]
+        values = [self.url, *keys_in_url(self.url)]
         for value in self.headers.values():
             values += [value, *value.split()]  # `Bearer …` may come back without the first word
         return _without(text, values)
@@ -190,25 +180,8 @@ def _texts(mapping: Mapping[str, str], option: str) -> list[tuple[str, str]]:
 def _without(text: str, secrets: Iterable[str]) -> str:
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) >= _MIN_SECRET:  # masking a shorter one would make every message unreadable
-            text = text.replace(secret, "***")
+            text = text.replace(secret, MASK)
     return text
-
-
-def _keys_in_url(url: str) -> Iterator[str]:
-    """Yields what of a URL may be a key: the password, values of the query, parts of the path."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return
-    for text in (parts.username, parts.password):
-        if text:
-            yield from (text, unquote(text))
-    yield parts.query
-    for _, value in parse_qsl(parts.query):
-        yield value
-    for part in parts.path.split("/"):
-        if len(part) >= _MIN_KEY and not _NO_KEY.fullmatch(part):
-            yield part
 
 
 def _keys_in(arguments: Sequence[str]) -> Iterator[str]:
@@ -216,14 +189,12 @@ def _keys_in(arguments: Sequence[str]) -> Iterator[str]:
     before = ""
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        if before.startswith("-") and "=" not in before and _SECRET_NAME.search(before):
+        if before.startswith("-") and "=" not in before and SECRET_NAME.search(before):
             yield from (argument, *argument.split())
-        elif equals and _SECRET_NAME.search(name):
+        elif equals and SECRET_NAME.search(name):
             yield from (value, *value.split())
         elif _SCHEME.match(argument):
-            yield from _keys_in_url(argument)
-        elif not _NO_KEY.fullmatch(argument):
-            for word in (argument, *argument.split()):
-                if len(word) >= _MIN_KEY and not _NO_KEY.fullmatch(word):
-                    yield word
+            yield from keys_in_url(argument)
+        elif may_be_key(argument):
+            yield from (argument, *filter(may_be_key, argument.split()))
         before = argument

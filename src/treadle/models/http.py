@@ -12,6 +12,7 @@ from msgspec import Struct
 from treadle.domain.files import Media
 from treadle.domain.hosted_tools import HostedTool
 from treadle.domain.schema import OutputMode
+from treadle.domain.urls import masked_url, secrets_in_url
 from treadle.errors import (
     BadRequest,
     ConfigurationError,
@@ -27,8 +28,8 @@ from treadle.models.api_key import ApiKey, current_key
 from treadle.models.base import HostsTools, ItemsAdapted, ModelEvent, ModelRequest
 from treadle.models.endpoint import key_headers, request_url
 from treadle.models.failure import http_failure
-from treadle.models.remote_tokens import tokens_of, with_tokens
-from treadle.models.secrets import masked, masked_url, secrets_of
+from treadle.models.remote_tokens import tokens_of, with_tokens, without_secrets
+from treadle.models.secrets import long_enough, masked, secrets_of
 from treadle.models.session import transport_for
 from treadle.models.transport import HttpRequest, HttpResponse, ResponseBody, Transport
 from treadle.models.wire.base import Decoder, Wire
@@ -129,6 +130,7 @@ class HttpModel:
         self._wire = wire
         self._url = request_url(base_url, wire.path)
         self._host = url.hostname or ""
+        self._secrets = long_enough(secrets_in_url(base_url))
         self._api_key: ApiKey = api_key
         self._timeouts = timeouts or Timeouts()
         self._proxy = proxy
@@ -192,6 +194,8 @@ class HttpModel:
                         watchdog.progressed()
                     else:
                         watchdog.idled(len(chunk))
+                    if call.secrets:
+                        events = [without_secrets(event, call.secrets) for event in events]
                     for event in events:
                         yield event
                     if decoder.stopped:
@@ -220,7 +224,7 @@ class HttpModel:
                 **encoded.headers,
             },
             body=encoded.body,
-            secrets=tokens_of(request) if request.hosted else (),
+            secrets=(*self._secrets, *tokens_of(request)) if request.hosted else self._secrets,
             proxy=self._proxy,
             connect=self._timeouts.connect,
         )

@@ -21,10 +21,10 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import cast
 
+from treadle.domain.urls import masked_url
 from treadle.errors import UnknownModel
 from treadle.models.base import Model
 from treadle.models.presets import PRESETS
-from treadle.models.secrets import masked_url
 from treadle.models.transport import Transport
 
 Factory = Callable[[str, str, Mapping[str, str], Transport | None], Model]

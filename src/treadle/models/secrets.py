@@ -1,9 +1,11 @@
-"""Finds and masks secrets: keys in the headers of a request, passwords in URLs; pure."""
+"""Finds and masks secrets: keys in the headers of a request, passwords in texts; pure."""
 
 import re
 from collections.abc import Iterable, Mapping
 
-MASK = "***"
+import msgspec
+
+from treadle.domain.urls import MASK
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|passw|credential", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"//[^/\s@]*@")
@@ -18,7 +20,19 @@ def secrets_of(headers: Mapping[str, str]) -> list[str]:
         if _SECRET_HEADER.search(name):
             # "Bearer KEY": the key without its scheme is a secret as well.
             found |= {value.strip(), value.strip().rpartition(" ")[2]}
-    return sorted((secret for secret in found if len(secret) >= _SHORTEST), key=len, reverse=True)
+    return list(long_enough(found))
+
+
+def long_enough(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Returns the secrets that are looked for in texts, the longest first."""
+    found = {secret for secret in secrets if len(secret) >= _SHORTEST}
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+def spellings(secret: str) -> set[bytes]:
+    """Returns the ways to write a secret in JSON."""
+    escaped = msgspec.json.encode(secret)[1:-1]
+    return {secret.encode(), escaped, escaped.replace(b"/", b"\\/")}
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
@@ -35,9 +49,3 @@ def _without_head(text: str, secret: str) -> str:
         if whole.endswith(secret[:length]):
             return whole[:-length] + MASK + text[len(whole) :]
     return text
-
-
-def masked_url(url: str) -> str:
-    """Returns `url` without user, password and query, to be shown."""
-    # All before the last "@", because a password may contain any character.
-    return re.sub(r"^([^/:@\s]+://)?.*@", rf"\1{MASK}@", url, flags=re.DOTALL).partition("?")[0]

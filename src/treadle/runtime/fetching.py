@@ -16,9 +16,10 @@ from urllib.parse import unquote, urljoin, urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from treadle.domain.arguments import require_count, require_text, shown
+from treadle.domain.arguments import require_count, require_text
 from treadle.domain.files import InputAudio, InputFile, InputImage, Media
 from treadle.domain.media import IMAGES, MAX_CONTENT, media_type
+from treadle.domain.urls import masked_url
 from treadle.errors import FetchFailed, InvalidInput
 from treadle.models import network
 
@@ -174,7 +175,7 @@ def _require_url(url: str) -> None:
     except ValueError:
         port, host, parts = None, None, urlsplit("")
     if parts.scheme not in {"http", "https"} or not host or port == 0:
-        raise InvalidInput(f"url={shown(url)} is not of the form https://host/file.")
+        raise InvalidInput(f"url={masked_url(text)[:200]!r} is not of the form https://host/file.")
     if parts.username is not None or parts.password is not None:
         raise InvalidInput("url= contains a user or a password; leave them out.")
 

@@ -27,6 +27,7 @@ from treadle.domain.arguments import (
 )
 from treadle.domain.keywords import suggests
 from treadle.domain.state import Run
+from treadle.domain.urls import masked_url
 from treadle.errors import (
     ConfigurationError,
     JournalClosed,
@@ -414,7 +415,7 @@ def _database(url: str | None) -> Path | None:
     scheme, _, path = url.partition(":///")
     if scheme != "sqlite" or not path or path.startswith(":memory:"):
         raise ConfigurationError(
-            f"{url[:200]!r} is not a database URL: use sqlite:///treadle.db, "
+            f"{masked_url(url)[:200]!r} is not a database URL: use sqlite:///treadle.db, "
             "postgresql://user@host/name, or nothing for memory."
         )
     try:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from treadle.domain.arguments import shown
 from treadle.domain.media import MAX_CONTENT
+from treadle.domain.urls import masked_database
 from treadle.errors import ConfigurationError
 from treadle.server.origins import is_origin
 
@@ -110,7 +111,8 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __repr__(self) -> str:
         fields = [name for name in self.__struct_fields__ if name != "restate_token"]
-        return f"ServerSettings({', '.join(f'{name}={getattr(self, name)!r}' for name in fields)})"
+        shown = [f"{name}={_without_secrets(getattr(self, name))!r}" for name in fields]
+        return f"ServerSettings({', '.join(shown)})"
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -152,6 +154,10 @@ _ABOVE_ZERO = (
     "write_timeout_seconds",
     "retry_milliseconds",
 )
+
+
+def _without_secrets(value: object) -> object:
+    return masked_database(value) if isinstance(value, str) and "://" in value else value
 
 
 def _require_network(proxy: str) -> None:

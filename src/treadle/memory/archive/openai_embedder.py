@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from treadle.domain.urls import masked_url
 from treadle.errors import ConfigurationError, EmbeddingInvalid, MissingKey, ModelError
 from treadle.memory.archive.embedders import in_thread
 from treadle.models.endpoint import endpoint
@@ -19,7 +20,6 @@ from treadle.models.http import Timeouts, require_key, require_url
 from treadle.models.json_call import json_call
 from treadle.models.openai import OPENAI_URL
 from treadle.models.retry import Backoff, RetryPolicy
-from treadle.models.secrets import masked_url
 from treadle.models.transport import HttpRequest, Transport
 
 BATCH = 128

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from treadle.domain.urls import masked_url
 from treadle.errors import UnknownModel
 from treadle.models.presets import PRESETS, Preset
-from treadle.models.secrets import masked_url
 from treadle.models.transport import Transport
 
 if TYPE_CHECKING:

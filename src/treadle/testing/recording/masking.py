@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import msgspec
-
+from treadle.models.secrets import spellings
 from treadle.streaming.event_stream import with_checksums
 
 
 def holds_secret(body: bytes, secrets: Sequence[str]) -> bool:
     """Whether the JSON of a request contains one of the secrets."""
-    return any(spelled in body for secret in secrets for spelled in _spellings(secret))
+    return any(spelled in body for secret in secrets for spelled in spellings(secret))
 
 
 def masked_chunks(chunks: Sequence[bytes], secrets: Sequence[str]) -> tuple[bytes, ...]:
@@ -20,7 +19,7 @@ def masked_chunks(chunks: Sequence[bytes], secrets: Sequence[str]) -> tuple[byte
     """
     whole = body = b"".join(chunks)
     for secret in secrets:
-        for spelled in _spellings(secret):
+        for spelled in spellings(secret):
             body = body.replace(spelled, b"*" * len(spelled))
     if body == whole:
         return tuple(chunks)
@@ -30,10 +29,3 @@ def masked_chunks(chunks: Sequence[bytes], secrets: Sequence[str]) -> tuple[byte
         cut.append(body[: len(chunk)])
         body = body[len(chunk) :]
     return tuple(cut)
-
-
-def _spellings(secret: str) -> set[bytes]:
-    """Returns the ways to write a string in JSON."""
-    plain = secret.encode()
-    escaped = msgspec.json.encode(secret)[1:-1]
-    return {plain, escaped, escaped.replace(b"/", b"\\/")}
