@@ -3,14 +3,17 @@
 import asyncio
 import logging
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 
 import treadle
 from treadle import Agent, EventRemoved, tool
+from treadle.actors import repairing
 from treadle.cli.conversation import show_thread
 from treadle.cli.transcript import Transcript
+from treadle.domain import repair
 from treadle.errors import ThreadDamaged
 from treadle.testing import Call, ScriptedModel
 
@@ -78,6 +81,31 @@ async def test_one_thread_is_set_aside_and_can_be_repaired(
         run = await thread.send("last")
         assert (await run.result()).status == "completed"
         assert await thread.repair() == []
+
+
+async def test_the_node_of_a_thread_that_is_repaired_works_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long repair must not keep the heartbeat of its node from being sent."""
+    url = f"sqlite:///{tmp_path}/treadle.db"
+    agent = Agent(ScriptedModel(["done", "ok"]))
+    begun, other_has_run = threading.Event(), threading.Event()
+
+    def repaired(stored: dict[int, bytes]) -> list[EventRemoved]:
+        begun.set()
+        assert other_has_run.wait(10)
+        return repair.repaired(stored)
+
+    monkeypatch.setattr(repairing, "repaired", repaired)
+    async with treadle.open(url, agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        await (await thread.send("hello")).result()
+        repair_of = asyncio.create_task(thread.repair())
+        assert await asyncio.to_thread(begun.wait, 10)
+        other = await runtime.create_thread(agent)
+        assert (await (await other.send("hello")).result()).output == "ok"
+        other_has_run.set()
+        assert await repair_of == []
 
 
 async def test_what_a_repair_removes_leaves_the_archive(tmp_path: Path) -> None:

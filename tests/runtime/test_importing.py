@@ -390,6 +390,26 @@ async def test_what_is_refused(name: str, open_runtime: Open) -> None:
             await runtime.files.get(json.loads(lines[1])["id"])
 
 
+async def test_ids_fit_into_an_index(open_runtime: Open) -> None:
+    agent = an_agent(pays(), "Paid.", "More.", "Fine.")
+    async with open_runtime(agent) as runtime:
+        thread = await a_conversation(runtime, agent)
+        lines = await thread.export()
+        (at,) = [n for n, line in enumerate(lines) if b'"archive.inserted"' in line]
+
+        def named(name: str) -> list[bytes]:
+            return _at(lines, at, json.dumps(json.loads(lines[at]) | {"passage_id": name}).encode())
+
+        for name in ("x" * 6000, "é" * 1001):
+            with pytest.raises(ExportInvalid, match="has the passage_id"):
+                await runtime.import_thread(named(name))
+        copy = await runtime.import_thread(named("é" * 1000))
+        found = [one.passage.id for one in await copy.archive.search("zebras")]
+        assert "é" * 1000 in found
+        with pytest.raises(ExportInvalid, match="has the key"):
+            await runtime.import_thread(with_header(lines, thread={"key": "k" * 2001}))
+
+
 @pytest.mark.parametrize("lines", [None, 3, {"a": 1}])
 async def test_what_has_no_lines(lines: Any, open_runtime: Open) -> None:
     async with open_runtime(an_agent()) as runtime:

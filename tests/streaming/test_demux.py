@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from treadle.domain.events import (
+    CitationAdded,
     HostedCallProgress,
     ReasoningDelta,
     RefusalDelta,
@@ -22,6 +23,7 @@ from treadle.domain.items import (
     ReasoningText,
     Refusal,
     SummaryText,
+    UrlCitation,
 )
 from treadle.domain.usage import Usage
 from treadle.errors import StreamInvalid
@@ -31,6 +33,21 @@ from treadle.streaming.demux import Demux, ItemFinished, ResponseFinished
 
 def finished(demux: Demux) -> list[ItemFinished]:
     return [event for event in demux.events if isinstance(event, ItemFinished)]
+
+
+def test_the_places_of_a_source_are_within_the_text_so_far() -> None:
+    demux = Demux("p")
+    early = UrlCitation("https://x", start_index=7, end_index=9)
+    demux.cite(0, early)
+    demux.text(0, "Hel", "m1")
+    demux.text(0, "lo", "m1")
+    demux.cite(0, UrlCitation("https://x", start_index=-1, end_index=3))
+    demux.cite(0, UrlCitation("https://x", start_index=4, end_index=99))
+    assert [one.annotation for one in demux.events if isinstance(one, CitationAdded)] == [
+        early,
+        UrlCitation("https://x", start_index=0, end_index=3),
+        UrlCitation("https://x", start_index=4, end_index=5),
+    ]
 
 
 def test_text_streams_and_finishes_as_one_message() -> None:

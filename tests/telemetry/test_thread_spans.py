@@ -77,6 +77,7 @@ from treadle.domain.events import (
 )
 from treadle.domain.items import FunctionCall, FunctionCallOutput, user_message
 from treadle.domain.usage import Usage
+from treadle.telemetry.provider_names import provider_name
 from treadle.telemetry.run_spans import INTERRUPTED, TOOL_FAILED, Options
 from treadle.telemetry.signal import Measured, Signal, SpanBegan, SpanEnded
 from treadle.telemetry.thread_spans import ThreadSpans
@@ -154,6 +155,24 @@ class Story:
     def measured(self, metric: str) -> list[tuple[float, dict[str, object]]]:
         found = [s for s in self.signals if isinstance(s, Measured) and s.metric == metric]
         return [(s.value, dict(s.attributes)) for s in found]
+
+
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [
+        ("bedrock:anthropic", "aws.bedrock"),
+        ("bedrock", "aws.bedrock"),
+        ("gemini", "gcp.gemini"),
+        ("vertex", "gcp.vertex_ai"),
+        ("openai:me.openai.azure.com", "azure.ai.openai"),
+        ("openai", "openai"),
+        ("chat:localhost", "chat:localhost"),
+    ],
+)
+def test_providers_have_the_names_of_the_conventions(provider: str, name: str) -> None:
+    assert provider_name(provider) == name
+    story = Story(Options(providers={"m": provider})).tell(ASKED, STARTED, STEP)
+    assert story.attributes("chat m")["gen_ai.provider.name"] == name
 
 
 def test_the_tree_of_a_run() -> None:

@@ -1,5 +1,6 @@
 """Repairing what a journal keeps of a thread: damaged events, and damaged entries of its inbox."""
 
+import asyncio
 from typing import NamedTuple
 
 from treadle.domain.entries import is_newer_entry
@@ -26,7 +27,8 @@ async def repair_thread(journal: Journal, thread_id: str) -> Repaired:
     stored: dict[int, bytes] = {}
     while page := await journal.stored(thread_id, after=max(stored, default=0)):
         stored |= page
-    changed = repaired(stored)
+    # In a thread, because it may take long, and a node that sends no heartbeat is taken for dead.
+    changed = await asyncio.to_thread(repaired, stored)
     if changed:
         claim = await journal.claim(thread_id)
         await journal.redact(claim, changed, clears_title=False)

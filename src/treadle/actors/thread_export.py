@@ -37,6 +37,10 @@ MAX_LINE = 80 * 1024 * 1024
 MAX_EXPORT = 1024 * 1024 * 1024
 """The most bytes of an export that is imported, whose events and files are in memory meanwhile."""
 
+MAX_ID = 2000
+"""The most bytes of an id or a key: an entry of an index of PostgreSQL has at most 2,704."""
+
+_IDS = ("id", "key")
 _THREAD_ID = re.compile(r"thread_[0-9a-z]{1,100}")
 _LAST_TIME = 253_402_300_799.0  # the end of the year 9999
 _MENTION = re.compile(FILE_ID.pattern.encode())
@@ -241,6 +245,7 @@ def _header(line: bytes, at: float) -> ExportHeader:
         raise _invalid(1, "names no agent: a shared memory cannot be imported")
     if not _THREAD_ID.fullmatch(thread.id):
         raise _invalid(1, f"has the id {shown(thread.id)}, which no thread can have")
+    _require_ids(1, thread)
     if len(thread.title) > MAX_TITLE:
         raise _invalid(1, f"has a title of more than {MAX_TITLE} characters")
     times = (thread.created_at, thread.updated_at, thread.expires_at or 0.0)
@@ -288,6 +293,7 @@ def _add(added: Addition, number: int, line: bytes) -> None:
     if isinstance(event, UnknownEvent):
         raise _too_new(number, event.original_type)
     _require_place(added.state, number, event)
+    _require_ids(number, event)
     try:
         added.add(readable(event)[0])
     except JournalTooNew as error:
@@ -301,6 +307,23 @@ def _require_place(state: ThreadState, number: int, event: RecordedEvent) -> Non
         raise _invalid(number, f"has the event {event.seq}, where {state.seq + 1} must follow")
     if not 0 <= event.at <= _LAST_TIME:
         raise _invalid(number, f"has the time {event.at!r}, which is not one in Unix seconds")
+
+
+def _require_ids(number: int, value: Struct) -> None:
+    """Raises `ExportInvalid` for an id that is longer than an index can hold."""
+    for field in value.__struct_fields__:
+        found: object = getattr(value, field)
+        if isinstance(found, Struct):
+            _require_ids(number, found)
+        elif (
+            field.endswith(_IDS)
+            and isinstance(found, str)
+            and len(found) * 4 > MAX_ID
+            and len(found.encode("utf-8", "replace")) > MAX_ID
+        ):
+            raise _invalid(
+                number, f"has the {field} {shown(found)}, which is longer than {MAX_ID:,} bytes"
+            )
 
 
 def _info(header: ExportHeader, thread_id: str, at: float) -> ThreadInfo:

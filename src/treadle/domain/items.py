@@ -69,7 +69,8 @@ class FileCitation(Struct, frozen=True, gc=False, tag="file_citation", omit_defa
 Annotation = UrlCitation | FileCitation
 
 
-def _within(annotation: Annotation, length: int) -> Annotation:
+def within(annotation: Annotation, length: int) -> Annotation:
+    """Returns an annotation whose places are in a text of that length."""
     start, end = annotation.start_index, annotation.end_index
     if start is not None:
         start = min(max(start, 0), length)
@@ -89,8 +90,8 @@ class OutputText(Struct, frozen=True, gc=False, tag="output_text", omit_defaults
     def __post_init__(self) -> None:
         """Providers and programs write places beyond the text; readers cut the text there."""
         if self.annotations:
-            within = tuple(_within(one, len(self.text)) for one in self.annotations)
-            force_setattr(self, "annotations", within)
+            moved = tuple(within(one, len(self.text)) for one in self.annotations)
+            force_setattr(self, "annotations", moved)
 
 
 class Refusal(Struct, frozen=True, gc=False, tag="refusal"):

@@ -38,6 +38,7 @@ from treadle.domain.items import (
     Reasoning,
     ReasoningText,
     Refusal,
+    within,
 )
 from treadle.domain.usage import Usage
 from treadle.errors import StreamInvalid
@@ -290,8 +291,13 @@ class Demux:
         self.events.append(event)
 
     def cite(self, key: Key, annotation: Annotation) -> None:
-        """The text of message `key` has a source; `annotate` keeps all of them."""
+        """The text of message `key` has a source; `annotate` keeps all of them.
+
+        Its places are moved into the text that was sent so far, unless it comes before the text.
+        """
         message = self._open_message(key, "")
+        if message.kind == "text":
+            annotation = within(annotation, sum(map(len, message.pieces)))
         self.events.append(CitationAdded(message.item_id, annotation))
 
     def annotate(self, key: Key, texts: Sequence[Sequence[Annotation]]) -> None:

@@ -57,8 +57,9 @@ class Telemetry:
 
     - `content`: adds messages, arguments and outputs to the spans; off by default, because they
       may be private.
-    - `providers`: the provider of each model by the model's name, such as `{"gpt-5": "openai"}`;
-      events do not contain it.
+    - `providers`: the provider of each model by the model's name, such as `{"gpt-5": "openai"}` or
+      `{model.name: model.provider}`; events do not contain it. It is reported by the name that the
+      conventions have for it, such as `aws.bedrock`.
     - `tracer_provider`, `meter_provider`: by default those of the process.
     - `max_runs`: the number of open runs; beyond it, the longest silent ones are ended.
 

@@ -48,6 +48,7 @@ from treadle.domain.events import (
 from treadle.domain.items import FunctionCall, FunctionCallOutput, Item
 from treadle.domain.usage import Usage
 from treadle.telemetry.content import output_messages
+from treadle.telemetry.provider_names import provider_name
 from treadle.telemetry.signal import Attributes, Measured, Signal, SpanBegan, SpanEnded, Value
 
 TOOL_FAILED = "tool_failed"
@@ -371,7 +372,7 @@ class RunSpans:
     def _of_model(self) -> dict[str, Value]:
         attributes: dict[str, Value] = {"gen_ai.operation.name": "chat"}
         if provider := self._options.providers.get(self._model):
-            attributes["gen_ai.provider.name"] = provider
+            attributes["gen_ai.provider.name"] = provider_name(provider)
         if self._model:
             attributes["gen_ai.request.model"] = self._model
         return attributes
