@@ -64,11 +64,11 @@ def collections_skip_the_imports() -> None:
     """Hides what was imported from the garbage collector, which tests call explicitly.
 
     A full collection after each test of jobs took 0.1 s, nearly all of it for imported modules. The
-    young objects are looked through every 10,000 instead of every 700: a tenth of all CPU was that.
+    young objects are looked through every 5,000 instead of every 700: a tenth of all CPU was that.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000)
+    gc.set_threshold(5_000)
     gc.enable()
 
 
