@@ -108,6 +108,29 @@ async def test_what_waits_at_full_nodes_runs_when_a_run_ends(url: str) -> None:
             assert len(started) == 1
 
 
+async def test_a_thread_that_waits_keeps_its_place_when_another_message_comes_to_it(
+    url: str,
+) -> None:
+    agent = Agent(Gauge(1), name="a")
+    ended: list[str] = []
+
+    async def note_end(run: treadle.ThreadRun) -> None:
+        await run.result()
+        ended.append(run.id)
+
+    async with (
+        treadle.open(url, agents=[agent], max_runs_per_owner=1) as runtime,
+        treadle.open(url, drive=False) as sender,
+    ):
+        runs = [await begin(runtime, agent, "ada", str(n)) for n in range(3)]
+        await asyncio.sleep(0.2)
+        await (await sender.connect(runs[1].thread_id)).send("more")
+        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            for run in runs:
+                tasks.create_task(note_end(run))
+        assert ended == [run.id for run in runs]
+
+
 async def test_permits_of_a_node_that_is_replaced_go_to_others(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,15 +14,23 @@ from treadle.journal.sql_connection import Cursor
 
 T = TypeVar("T")
 
+# When the message came for which a thread has work: its place among those that wait, whatever else
+# comes to the thread meanwhile, and whichever node asks.
+_SINCE = """
+    coalesce((
+        SELECT min(coalesce(r.queued_at, r.started_at)) FROM run r
+        WHERE r.n = t.n AND r.last_seq = 0
+    ), a.updated_at)
+"""
 # A thread keeps a permit that it has got while it waited. One that asks for another run goes behind
 # those whose entries are older.
-_ASK = """
+_ASK = f"""
     INSERT INTO permit AS p (n, owner, node, since, is_given)
-    SELECT t.n, t.owner, o.id, a.updated_at, false
+    SELECT t.n, t.owner, o.id, {_SINCE}, false
     FROM thread t JOIN activity a ON a.n = t.n JOIN node o ON o.id = ? WHERE t.id = ?
     ON CONFLICT (n) DO UPDATE SET node = excluded.node, since = excluded.since,
         is_given = p.is_given AND p.node = excluded.node AND NOT ?
-"""
+"""  # noqa: S608 - of constants
 _GIVE = """
     WITH given AS (
         UPDATE permit SET is_given = true WHERE n IN (
@@ -78,8 +86,8 @@ def end_permits(
 def keep_permits(connection: PostgresConnection, node: int, threads: Sequence[str]) -> None:
     """Gives permits to threads of a node that run already, even above the limit."""
     connection.execute(
-        "INSERT INTO permit (n, owner, node, since, is_given)"
-        " SELECT t.n, t.owner, t.node, a.updated_at, true"
+        "INSERT INTO permit (n, owner, node, since, is_given)"  # noqa: S608 - of constants
+        f" SELECT t.n, t.owner, t.node, {_SINCE}, true"
         " FROM thread t JOIN activity a ON a.n = t.n WHERE t.id = ANY(?) AND t.node = ?"
         " ON CONFLICT (n) DO UPDATE SET node = excluded.node, is_given = true",
         (list(threads), node),
