@@ -59,8 +59,8 @@ def main() -> int:
     findings = campaign.findings
     for name, count in sorted(findings.counts.items()):
         print(f"{name:26}{count:>8}")
-    print(f"{'takeover':26}{campaign.takeover('kill')}")
-    print(f"{'takeover of frozen nodes':26}{campaign.takeover('freeze')}")
+    for name, seconds in campaign.takeovers.lines():
+        print(f"{name:26}{seconds}")
     for name in ("losses", "duplicates", "wrong"):
         found: list[str] = getattr(findings, name)
         print(f"{name:26}{len(found):>8}")

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import signal
-import statistics
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -21,7 +20,8 @@ import treadle
 from chaos.cluster.agent import agent_on, steps_of, text_of
 from chaos.cluster.brief import BriefThreads, shorten
 from chaos.cluster.desk import Desk, answer, judge_answers
-from chaos.cluster.records import Answered, Asked, Heard, Pinned, ToolRan
+from chaos.cluster.records import Answered, Asked, Heard, Pinned, Refused, ToolRan
+from chaos.cluster.takeovers import Takeovers
 from chaos.evidence import Evidence
 from chaos.findings import Findings
 from treadle.domain.events import MessagePinned
@@ -39,7 +39,7 @@ STALE_SECONDS = 4.0
 FROZEN_SECONDS = 60.0
 """How long a node stands still that has the real heartbeat."""
 
-TAKEOVER_SECONDS = 15.0
+TAKEOVER_SECONDS = 30.0
 """How long it is waited for other nodes to take the threads of one that was killed."""
 
 STARTED = 60.0
@@ -65,7 +65,6 @@ class Campaign:
         has_real_heartbeat: bool = False,
     ) -> None:
         self.findings = Findings()
-        self._takeovers: dict[str, list[float]] = {"kill": [], "freeze": []}
         self._has_real_heartbeat = has_real_heartbeat
         self._stale = postgres_nodes.STALE_SECONDS if has_real_heartbeat else STALE_SECONDS
         self._server = server
@@ -73,6 +72,7 @@ class Campaign:
         self._balancer = restate_server.Balancer()
         self._ports: dict[Process, int] = {}  # of the nodes that Restate calls
         self._url = server.url("chaos")
+        self.takeovers = Takeovers(self._url)
         self._folder = folder
         self._chance = random.Random(seed)
         self._kinds = kinds
@@ -122,12 +122,20 @@ class Campaign:
                     task.cancel()
                 await asyncio.wait([desk, answering])
                 await self._judge(runtime)
+                await self._count_deadlocks()
         finally:
             for node in self._nodes:
                 if node.returncode is None:
                     node.kill()
                     await node.wait()
             await self._balancer.stop()
+
+    async def _count_deadlocks(self) -> None:
+        """Counts the transactions that waited for each other, since the last crash."""
+        ((found,),) = await self._query(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        )
+        self.findings.counts["deadlocks"] = found
 
     # Nodes
 
@@ -187,50 +195,28 @@ class Campaign:
         """A node ends at once; another one comes."""
         which = self._chance.randrange(len(self._nodes))
         node = self._nodes[which]
-        ids = await self._active()
-        node.kill()
-        measuring = asyncio.create_task(self._measure("kill", ids, TAKEOVER_SECONDS))
+        measuring = asyncio.create_task(
+            self.takeovers.measure("kill", node.kill, TAKEOVER_SECONDS, self.findings)
+        )
         await self._ended_node(node)
         self._nodes[which] = await self._node(which)
         await measuring
 
-    async def _active(self) -> dict[int, list[str]]:
-        rows = await self._query(
-            "SELECT t.node, t.id FROM thread t JOIN activity a ON a.n = t.n"
-            " WHERE a.status = 'in_progress' AND t.node IS NOT NULL"
-        )
-        active: dict[int, list[str]] = {}
-        for node, id in rows:
-            active.setdefault(node, []).append(id)
-        return active
-
-    async def _measure(self, kind: str, before: dict[int, list[str]], seconds: float) -> None:
-        """Notes how long the threads of a node that is gone had none; looks for some seconds."""
-        began = time.monotonic()
-        had = {id: node for node, ids in before.items() for id in ids}
-        gone: set[int] = set()
-        while time.monotonic() < began + seconds and not (gone and gone.isdisjoint(had.values())):
-            nodes = {node for (node,) in await self._query("SELECT id FROM node")}
-            gone = before.keys() - nodes
-            rows = await self._query("SELECT id, node FROM thread WHERE id = ANY(%s)", list(had))
-            now: dict[str, int | None] = dict(rows)
-            for id, node in list(had.items()):
-                if id in now and (now[id] == node or now[id] not in nodes):
-                    continue  # it has none yet, or still the same
-                del had[id]
-                if id in now and node in gone:
-                    self._takeovers[kind].append(time.monotonic() - began)
-            await asyncio.sleep(0.02)
-
     async def _freeze(self) -> None:
         """A node stands still until it was replaced, and then continues."""
         node = self._chance.choice(self._nodes)
-        ids = await self._active()
         seconds = self._stale + self._chance.uniform(-2, 3)
         if self._has_real_heartbeat:
             seconds = FROZEN_SECONDS
-        node.send_signal(signal.SIGSTOP)
-        measuring = asyncio.create_task(self._measure("freeze", ids, seconds))
+        measuring = asyncio.create_task(
+            self.takeovers.measure(
+                "freeze",
+                lambda: node.send_signal(signal.SIGSTOP),
+                seconds,
+                self.findings,
+                is_sure=self._has_real_heartbeat,
+            )
+        )
         await asyncio.sleep(seconds)
         node.send_signal(signal.SIGCONT)
         await measuring
@@ -362,6 +348,7 @@ class Campaign:
                     f"{heard.node} heard {len(heard.deltas)} of {len(heard.text)} characters on "
                     f"{heard.thread_id}: {heard.deltas[:40]!r}"
                 )
+        findings.counts["refused appends"] = len(list(evidence.read(Refused)))
         asked = Counter(one.message for one in evidence.read(Asked))
         findings.losses += [
             f"{message} was not answered"
@@ -377,9 +364,3 @@ class Campaign:
         again = sum(max(0, asked[message] - times) for message, times in expected.items())
         findings.counts["responses"] = sum(asked.values())
         findings.counts["asked for again"] = again
-
-    def takeover(self, kind: str) -> str:
-        """How long threads of killed, or frozen, nodes had no node: median and longest."""
-        if not (found := self._takeovers[kind]):
-            return "none"
-        return f"{len(found)}: {statistics.median(found):.2f} s, at most {max(found):.2f} s"

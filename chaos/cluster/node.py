@@ -15,11 +15,13 @@ import treadle
 from chaos.cluster.agent import agent_on
 from chaos.cluster.brief import shorten
 from chaos.cluster.desk import answer
-from chaos.cluster.records import Heard
+from chaos.cluster.records import Heard, Refused
 from chaos.evidence import Evidence
+from treadle.actors import postgres_engine
 from treadle.domain.events import MessageAdded, StepInterrupted, StepStarted, TextDelta
-from treadle.errors import ThreadNotFound, TreadleError
+from treadle.errors import StaleWriter, ThreadNotFound, TreadleError
 from treadle.journal import postgres_nodes
+from treadle.journal.base import Batch
 
 LOOK_SECONDS = 0.5
 """How often a node looks for new threads to watch."""
@@ -38,6 +40,7 @@ async def run(*parts: Part) -> None:
     """Runs the node of the command line, which also does the `parts`, until it is told to end."""
     url, logs, name, every, stale, *restate = sys.argv[1:]
     postgres_nodes.STALE_SECONDS = float(stale)
+    postgres_engine.BEAT_SECONDS = float(stale) / 5  # as many heartbeats as outside
     shorten()
     engine = None
     if restate:
@@ -48,9 +51,10 @@ async def run(*parts: Part) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     loop.add_signal_handler(signal.SIGINT, lambda: (drains.set(), ended.set()))
-    loop.add_reader(sys.stdin.fileno(), ended.set)  # its parent has ended
+    loop.add_reader(sys.stdin.fileno(), _parent_ended, loop, ended)
     agent = agent_on(evidence, float(every))
     async with treadle.open(url, agents=[agent], engine=engine) as runtime:
+        _note_refusals(runtime, evidence, name)
         tasks = [
             asyncio.ensure_future(part(runtime, evidence, name))
             for part in (_watch, answer, *parts)
@@ -62,6 +66,28 @@ async def run(*parts: Part) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+def _parent_ended(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+    loop.remove_reader(sys.stdin.fileno())  # its end can be read again and again
+    ended.set()
+
+
+def _note_refusals(runtime: treadle.Runtime, evidence: Evidence, name: str) -> None:
+    """Writes down each append that is refused, because another node has the thread."""
+    journal = runtime.journal
+    append = journal.append
+
+    def noted(batch: Batch) -> asyncio.Future[None]:
+        def note(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and isinstance(done.exception(), StaleWriter):
+                evidence.add(Refused(name, batch.claim.number))
+
+        done = append(batch)
+        done.add_done_callback(note)
+        return done
+
+    setattr(journal, "append", noted)  # noqa: B010 - of this journal only
 
 
 async def _watch(runtime: treadle.Runtime, evidence: Evidence, name: str) -> None:

@@ -33,6 +33,13 @@ class Pinned(Struct, frozen=True):
     message_id: str
 
 
+class Refused(Struct, frozen=True):
+    """An append of a node was refused, because another one has the thread."""
+
+    node: str
+    thread: int
+
+
 class Heard(Struct, frozen=True):
     """A reader on a node has heard a text to its end: what was written, and what came as deltas."""
 
