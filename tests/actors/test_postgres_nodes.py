@@ -9,6 +9,7 @@ import logging
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -149,6 +150,34 @@ async def test_a_node_that_ends_is_replaced_at_once(url: str) -> None:
         assert (await asyncio.wait_for(ended, 10)).text == TEXT
         assert await seen == TEXT
         assert model.requests == 1
+
+
+async def test_each_thread_of_a_node_that_ends_is_tried_by_one_of_the_others(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_engine, "LEFT_SECONDS", 60)
+    tried: Counter[str] = Counter()
+    take = NodesOfJournal.take
+
+    async def counted(nodes: NodesOfJournal, thread_id: str) -> bool | None:
+        tried[thread_id] += 1
+        return await take(nodes, thread_id)
+
+    (agent, _), (other_agent, _) = slow(0.3), slow(0.01)
+    async with (
+        treadle.open(url, agents=[other_agent]) as two,
+        treadle.open(url, agents=[other_agent]) as three,
+    ):
+        async with treadle.open(url, agents=[agent]) as one:
+            threads = [await one.create_thread(agent) for _ in range(12)]
+            runs = [await thread.send("go") for thread in threads]
+            await until(lambda: all(len(engine_of(n)._others) == 2 for n in (one, two, three)))
+            monkeypatch.setattr(NodesOfJournal, "take", counted)
+        async with asyncio.timeout(20):
+            for run in runs:
+                thread = await two.connect(run.thread_id)
+                assert (await (await thread.run(run.id)).result()).text == TEXT
+    assert tried == dict.fromkeys((thread.id for thread in threads), 1)
 
 
 async def test_a_node_that_stands_still_is_replaced_and_fenced(

@@ -15,6 +15,7 @@ from treadle.domain.items import user_message
 from treadle.errors import JournalClosed, JournalUnavailable, StaleWriter
 from treadle.journal import postgres
 from treadle.journal.postgres import PostgresJournal
+from treadle.journal.postgres_nodes import Waiting
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
 
@@ -162,7 +163,7 @@ async def test_a_look_finds_entries_and_a_sweep_all_that_is_unfinished(url: str)
 
         async def found(*, sweeps: bool) -> dict[str, bool]:
             seen = await journal.nodes.look(["a"], (), beats=False, sweeps=sweeps, limit=10)
-            return dict(seen.threads)
+            return {id: one.has_entries for id, one in seen.threads.items()}
 
         assert await found(sweeps=True) == {}
         with raw(url) as connection:
@@ -178,4 +179,58 @@ async def test_a_look_finds_entries_and_a_sweep_all_that_is_unfinished(url: str)
         seen = await journal.nodes.look(["a"], (), beats=False, sweeps=False, limit=10)
         assert [node for node, _ in seen.suspects] == [99]
         seen = await journal.nodes.look(["a"], seen.suspects, beats=False, sweeps=False, limit=10)
-        assert (list(seen.dead), dict(seen.threads)) == ([99], {"thread_1": False})
+        assert list(seen.dead) == [99]
+        assert seen.threads == {"thread_1": Waiting(has_entries=False, agent="a")}
+
+
+async def test_a_thread_that_another_node_is_taking_is_not_waited_for(url: str) -> None:
+    async with opened(url) as journal:
+        await make(journal)
+        await journal.nodes.join(["a"])
+        with raw(url) as other:
+            other.execute("BEGIN")
+            other.execute("UPDATE thread SET node = 1 WHERE id = 'thread_1'")
+            async with asyncio.timeout(5):
+                assert await journal.nodes.take("thread_1") is False
+            other.execute("ROLLBACK")
+        assert await journal.nodes.take("thread_1") is True
+
+
+async def test_what_a_dead_node_still_appends_and_a_node_that_claims_do_not_wait_for_each_other(
+    url: str,
+) -> None:
+    async with opened(url) as journal:
+        for id in ("thread_1", "thread_2"):
+            await make(journal, id)
+        with raw(url) as dead:
+            dead.execute("BEGIN")
+            dead.execute("SELECT 1 FROM thread WHERE id = 'thread_1' FOR SHARE")
+            claims = asyncio.gather(journal.claim("thread_2"), journal.claim("thread_1"))
+            await asyncio.sleep(0.2)
+            dead.execute("SET lock_timeout = '100ms'")
+            dead.execute("SELECT 1 FROM thread WHERE id = 'thread_2' FOR SHARE")
+            dead.execute("COMMIT")
+        async with asyncio.timeout(5):
+            assert [claim.epoch for claim in await claims] == [2, 2]
+
+
+async def test_nodes_that_seize_threads_from_each_other_do_not_wait_for_their_appends(
+    url: str,
+) -> None:
+    async with opened(url) as journal, opened(url) as other:
+        await make(journal)
+        for one in (journal, other):
+            await one.nodes.join(["a"])
+        assert await journal.nodes.take("thread_1")
+        with raw(url) as held:  # the group that the node of the thread writes
+            held.execute("BEGIN")
+            held.execute("SELECT 1 FROM thread WHERE id = 'thread_1' FOR SHARE")
+            seizing = asyncio.ensure_future(other.nodes.seize("thread_1"))
+            await asyncio.sleep(0.2)
+            async with asyncio.timeout(5):
+                await make(other, "thread_2")  # appends of the node that seizes are not held up
+            assert not seizing.done()
+            held.execute("COMMIT")
+        async with asyncio.timeout(5):
+            await seizing
+        assert await journal.nodes.nodes_of(["thread_1"]) == {"thread_1": other.nodes.id}

@@ -294,9 +294,12 @@ class Driver:
         """Deletes a thread that has expired, or one that is not stored and not used any more."""
         info = await self.journal.info(due.thread_id)
         if due.id != UNUSED:
-            if info.expires_at == due.at:  # else it was changed meanwhile
-                with contextlib.suppress(JournalLocked):  # the node that has it deletes it
-                    await self.delete(info.id)
+            # Else it was changed meanwhile, or another node has it, which deletes it.
+            if info.expires_at == due.at and await self._engine.take(info.id):
+                try:
+                    await self._delete(info)
+                finally:
+                    self.release_unused(info.id)
             return
         found = await self.journal.due(limit=1, after=(due.at, due.kind, due.id, due.number - 1))
         if not found or found[0].place != due.place or not await self._engine.take(info.id):

@@ -21,7 +21,7 @@ from treadle.logging import logger_of
 from treadle.repeating import repeat
 
 if TYPE_CHECKING:
-    from treadle.journal.postgres_nodes import Listener, Nodes, Told
+    from treadle.journal.postgres_nodes import Listener, Nodes, Told, Waiting
 
 _LOGGER = logger_of("treadle.engine")
 
@@ -40,6 +40,9 @@ back or is replaced tells the others, and an entry is found by each look."""
 
 LIMIT = 500
 """The most threads that one look finds."""
+
+LEFT_SECONDS = 0.4
+"""How long a thread that waits is left to the node that is the first for it."""
 
 ASIDE_SECONDS = 2.0
 LAST_ASIDE_SECONDS = 300.0
@@ -91,6 +94,7 @@ class PostgresEngine:
         self._released: set[str] = set()  # given back, and not yet in the database
         self._handed_over: set[str] = set()  # those of them that another node is to run now
         self._aside: dict[str, tuple[float, float]] = {}  # until when, and the pause
+        self._left: dict[str, float] = {}  # to other nodes, and since when
         self._changed = asyncio.Event()
         self._listener: Listener | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -187,6 +191,8 @@ class PostgresEngine:
             raise not_found(thread_id)
         if is_taken:
             self._has_taken(thread_id)
+        else:
+            self._aside.pop(thread_id, None)  # if the node that has it ends, it is needed at once
         return is_taken
 
     def _has_taken(self, thread_id: str) -> None:
@@ -409,16 +415,21 @@ class PostgresEngine:
         It follows from their numbers, so that one of them tries, and each gets its part. Where they
         know of different nodes, the next look finds the thread.
         """
-        mine = self._nodes.id
-        if self._is_draining:
-            return False
-        members = {**self._others, mine: tuple(self._agents())}
-        having = [node for node, agents in members.items() if told.agent in agents]
+        return not self._is_draining and self._is_first(told.thread, told.agent, self._members())
+
+    def _members(self) -> dict[int | None, Sequence[str]]:
+        """Returns the living nodes with their agents."""
+        return {**self._others, self._nodes.id: tuple(self._agents())}
+
+    def _is_first(
+        self, thread_id: str, agent: str | None, members: Mapping[int | None, Sequence[str]]
+    ) -> bool:
+        having = [node for node, agents in members.items() if agent in agents]
         first = max(
             having or [node for node in members if members[node]] or members,
-            key=lambda node: crc32(f"{node} {told.thread}".encode()),
+            key=lambda node: crc32(f"{node} {thread_id}".encode()),
         )
-        return first == mine
+        return first == self._nodes.id
 
     def _node_ended(self) -> None:
         """Looks for threads that another node has given back, soon if there is room for them."""
@@ -476,24 +487,41 @@ class PostgresEngine:
             for id in await self._nodes.with_permits(threads, self._most_of_owner):
                 self._drives.wake(id)
 
-    def _take_share(self, waiting: Mapping[str, bool]) -> bool:
+    def _take_share(self, waiting: "Mapping[str, Waiting]") -> bool:
         """Drives its share of the threads that wait; the other nodes see the same ones.
 
-        Returns whether others are left that can be driven now.
+        Each thread has a first node (`_is_first`). What that one has not taken soon, because it is
+        full or dead, is divided among the others. Returns whether threads are left that can be
+        driven now.
         """
         room = self._permits.room(self._here)
-        threads = [id for id, has_entries in waiting.items() if has_entries or room != 0]
         now = asyncio.get_running_loop().time()
         self._aside = {id: aside for id, aside in self._aside.items() if aside[0] + aside[1] > now}
-        share = -(-len(threads) // (len(self._others) + 1))
-        if room:
-            share = min(share, room)
-        ready = [id for id in threads if self._is_ready(id, now)]
+        members = self._members()
+        mine: list[str] = []
+        overdue: list[str] = []
+        left: dict[str, float] = {}
+        for id, one in waiting.items():
+            if not self._is_ready(id, now) or not (one.has_entries or room != 0):
+                continue
+            since = self._left.get(id, now)
+            if id in self._taken or self._is_first(id, one.agent, members):
+                mine.append(id)
+            elif now - since >= LEFT_SECONDS:
+                overdue.append(id)
+            else:
+                left[id] = since
         # The owners take turns in this order; the nodes begin in different places.
-        first = int(self._jitter() * len(ready)) if self._others else 0
-        for thread_id in [*ready[first:], *ready[:first]][:share]:
+        first = int(self._jitter() * len(overdue))
+        share = -(-len(overdue) // len(members))
+        ready = [*mine, *overdue[first:], *overdue[:first]]
+        most = len(mine) + share
+        if room:
+            most = min(most, room)
+        for thread_id in ready[:most]:
             self._wake_waiting(thread_id, now)
-        return len(ready) > share or len(waiting) >= LIMIT
+        self._left = left | {id: self._left.get(id, now) for id in ready[most:]}
+        return bool(self._left) or len(waiting) >= LIMIT
 
     def _wake_waiting(self, thread_id: str, now: float) -> None:
         # What a drive cannot change, such as a damaged thread, is found at each look.

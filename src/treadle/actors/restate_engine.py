@@ -22,7 +22,7 @@ from treadle.logging import logger_of
 from treadle.repeating import repeat
 
 if TYPE_CHECKING:
-    from treadle.journal.postgres_nodes import Holder, Nodes
+    from treadle.journal.postgres_nodes import Holder, Nodes, Waiting
 
 _LOGGER = logger_of("treadle.engine")
 
@@ -225,7 +225,7 @@ class RestateEngine(PostgresEngine):
         self._sweep_at = now + SWEEP_SECONDS
         return LIMIT
 
-    def _take_share(self, waiting: Mapping[str, bool]) -> bool:
+    def _take_share(self, waiting: "Mapping[str, Waiting]") -> bool:
         are_left = super()._take_share(waiting)
         if are_left:
             self._sweep_at = 0.0  # the next look finds what no node has taken as its share

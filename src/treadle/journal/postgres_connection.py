@@ -32,6 +32,7 @@ _BIGINTS = frozenset(
 _FLOATS = frozenset(("at", "since", "updated_at", "queued_at", "started_at", "ended_at", "cost"))
 
 _FENCE = "SELECT n, epoch FROM thread WHERE n = ANY(%b::bigint[]) ORDER BY n FOR SHARE"
+_LOCK_THREADS = "SELECT 1 FROM thread WHERE id = ANY(%b::text[]) ORDER BY n FOR NO KEY UPDATE"
 
 
 # It inserts nothing after a breaking migration that this treadle does not know. Such a migration
@@ -214,6 +215,14 @@ class PostgresConnection:
         self.raw.execute(
             "SELECT pg_advisory_xact_lock(%s::regclass::oid::int, %s::int)", (table, number)
         )
+
+    def lock_threads(self, thread_ids: Sequence[str]) -> None:
+        """Locks threads against appends, in the order in which appends lock them.
+
+        So a node that claims many threads of a dead one, whose last append is still under way,
+        waits for that append, and it never waits for the node.
+        """
+        self.raw.execute(_LOCK_THREADS, (list(thread_ids),))
 
     def array(self, values: Sequence[object]) -> object:
         """Returns values as an array."""

@@ -30,10 +30,19 @@ GRACE_SECONDS = 5.0
 """How long after a restart of the server a node may take to lock again before it counts as dead."""
 
 
-class Look(Struct, frozen=True):
-    """What a node saw of the others: `threads` wait for a node, or for this one to look again.
+class Waiting(Struct, frozen=True):
+    """A thread that waits for a node, or for the one that has it to look again.
 
-    Of each, it says whether entries wait in the inbox, so that the thread is not only to run.
+    `has_entries` is whether entries wait in the inbox, so that it is not only to run. `agent` is
+    the one that works next on it.
+    """
+
+    has_entries: bool
+    agent: str | None = None
+
+
+class Look(Struct, frozen=True):
+    """What a node saw of the others, and the `threads` that it may drive.
 
     Without `is_member`, another node took this one for dead. `suspects` are nodes without a lock,
     with their heartbeats: those that are so at the next look as well are dead. `others` are those
@@ -44,7 +53,7 @@ class Look(Struct, frozen=True):
     others: Mapping[int, Sequence[str]] = msgspec.field(default_factory=dict[int, Sequence[str]])
     dead: Sequence[int] = ()
     suspects: Sequence[tuple[int, str]] = ()
-    threads: Mapping[str, bool] = msgspec.field(default_factory=dict[str, bool])
+    threads: Mapping[str, Waiting] = msgspec.field(default_factory=dict[str, Waiting])
 
 
 class Holder(Struct, frozen=True):
@@ -179,9 +188,13 @@ class Nodes:
         )
 
     async def seize(self, thread_id: str) -> None:
-        """Takes a thread from the node that has it, and tells that node."""
-        self._require_id()
-        await self._write(lambda connection: seize(connection, _node_of(connection), thread_id))
+        """Takes a thread from the node that has it, and tells that node.
+
+        That is a transaction of its own: in a group, with threads of this node, two nodes that
+        seize from each other would wait for each other.
+        """
+        node = self._require_id()
+        await self._read(lambda connection: seize(connection, node, thread_id))
 
     async def release(self, threads: Sequence[str], *, tells: bool = False) -> None:
         """Gives threads of this node back; with `tells`, the other nodes look at once."""
@@ -374,14 +387,19 @@ _IS_FREE = """
         AND (o.id IS NOT NULL OR a.jobs > 0 OR a.status IN ('queued', 'in_progress', 'cancelling'))
     )
 """
+# A node that takes several threads in one transaction waits for none of them: another one that
+# takes them in another order would wait for it, and the appends of both as well.
 _TAKE = f"""
-    UPDATE thread AS t SET node = ? WHERE t.id = ? AND (t.node = ? OR {_IS_FREE})
+    UPDATE thread AS t SET node = ?
+    WHERE t.n = (SELECT n FROM thread WHERE id = ? FOR NO KEY UPDATE SKIP LOCKED)
+    AND (t.node = ? OR {_IS_FREE})
     AND EXISTS (SELECT 1 FROM node o WHERE o.id = ?) RETURNING 1
 """  # noqa: S608 - of constants
 # Owners take turns, so that one with thousands of threads does not hold up the others.
 _WAITING = f"""
-    SELECT id, EXISTS (SELECT 1 FROM inbox i WHERE i.n = waiting.n) FROM (
-        SELECT t.id, t.n, row_number() OVER (PARTITION BY t.owner ORDER BY t.n) AS turn
+    SELECT id, EXISTS (SELECT 1 FROM inbox i WHERE i.n = waiting.n), agent FROM (
+        SELECT t.id, t.n, next_agent(t) AS agent,
+            row_number() OVER (PARTITION BY t.owner ORDER BY t.n) AS turn
         FROM (%s) AS one JOIN thread t ON t.n = one.n
         WHERE {_IS_FREE} OR (t.node = ? AND EXISTS (SELECT 1 FROM inbox i WHERE i.n = t.n))
     ) AS waiting ORDER BY turn, id LIMIT ?
@@ -398,7 +416,10 @@ _UNFINISHED = (
 
 
 def take(connection: PostgresConnection, node: int, thread_id: str) -> bool | None:
-    """Takes a thread for a node, if it lives and no other has the thread; None without a thread."""
+    """Takes a thread for a node, if it lives and no other has the thread; None without a thread.
+
+    One that another transaction holds is being taken by another node, or by a deletion.
+    """
     values = (node, thread_id, node, node, node, node)
     if connection.execute(_TAKE, values).fetchone() is not None:
         return True
@@ -408,13 +429,14 @@ def take(connection: PostgresConnection, node: int, thread_id: str) -> bool | No
 
 def seize(connection: PostgresConnection, node: int, thread_id: str) -> None:
     """Takes a thread from the node that has it, which is told with the commit."""
-    connection.execute(
-        f"SELECT pg_notify({CHANNEL}, json_build_object("  # noqa: S608 - of constants
-        "'thread', id, 'node', node, 'is_lost', true)::text) FROM thread"
-        " WHERE id = ? AND node IS NOT NULL AND octet_length(id) < 2000",
-        (thread_id,),
-    )
-    connection.execute("UPDATE thread SET node = ? WHERE id = ?", (node, thread_id))
+    with connection.transaction():
+        connection.execute(
+            f"SELECT pg_notify({CHANNEL}, json_build_object("  # noqa: S608 - of constants
+            "'thread', id, 'node', node, 'is_lost', true)::text) FROM thread"
+            " WHERE id = ? AND node <> ? AND octet_length(id) < 2000",
+            (thread_id, node),
+        )
+        connection.execute("UPDATE thread SET node = ? WHERE id = ?", (node, thread_id))
 
 
 def release(connection: PostgresConnection, node: int, threads: Sequence[str], tells: bool) -> None:
@@ -481,7 +503,7 @@ def look(
         connection.execute(f"SELECT pg_notify({CHANNEL}, '')")  # the others take their shares
     waiting = _UNFINISHED if sweeps or removed else _WITH_ENTRIES
     rows = connection.execute(waiting, (node, node, node, limit))
-    threads = dict(rows.fetchall())
+    threads = {id: Waiting(has_entries, agent) for id, has_entries, agent in rows.fetchall()}
     living = {id: agents for id, _, agents, *_ in others if id not in removed}
     return Look(True, living, removed, suspected, threads)
 

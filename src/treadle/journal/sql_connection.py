@@ -87,6 +87,10 @@ class Connection(Protocol):
         """Locks a thread in a table against other transactions that do the same."""
         ...
 
+    def lock_threads(self, thread_ids: Sequence[str]) -> None:
+        """Locks threads against appends, in the order in which appends lock them."""
+        ...
+
     def array(self, values: Sequence[object]) -> object:
         """Returns values as the parameter of `IN (SELECT value FROM json_each(?))`."""
         ...

@@ -46,10 +46,13 @@ class Change(Struct, frozen=True, eq=False):
     An `ordered` change sees the batches that were appended before it, and none that were appended
     after it. The others may run before all batches of their group, which then need fewer
     statements.
+
+    `thread_id` is the thread whose row it locks against appends.
     """
 
     run: Callable[[Connection], object]
     ordered: bool = True
+    thread_id: str = ""
 
 
 class Transactions:
@@ -86,6 +89,9 @@ class Transactions:
     def _write(self, writes: Sequence[Batch | Change]) -> Sequence[object]:
         results: dict[int, object] = {}
         waiting: list[Batch] = []
+        locked = [write.thread_id for write in writes if isinstance(write, Change)]
+        if len(locked := [thread_id for thread_id in locked if thread_id]) > 1:
+            self._connection.lock_threads(locked)
         for write in writes:
             if isinstance(write, Batch):
                 waiting.append(write)
@@ -409,7 +415,7 @@ def claim(thread_id: str) -> Change:
             raise stale()  # it belongs to another node
         return Claim(*row)
 
-    return Change(change)
+    return Change(change, thread_id=thread_id)
 
 
 def sent(connection: Connection, number: int, key: str, *, inbox: bool = True) -> Sent | None:
@@ -610,7 +616,7 @@ def delete(thread_id: str, due: Due | None) -> Change:
         )
         return True
 
-    return Change(change)
+    return Change(change, thread_id=thread_id)
 
 
 def _is_due(connection: Connection, number: int, due: Due) -> bool:

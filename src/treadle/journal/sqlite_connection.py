@@ -81,6 +81,9 @@ class SqliteConnection(sqlite3.Connection):
     def lock(self, table: str, number: int) -> None:
         """Does nothing: the transaction has the lock of the database."""
 
+    def lock_threads(self, thread_ids: Sequence[str]) -> None:
+        """Does nothing: the transaction has the lock of the database."""
+
     def array(self, values: Sequence[object]) -> object:
         """Returns values as a JSON array."""
         return msgspec.json.encode(values).decode()
