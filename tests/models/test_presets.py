@@ -1,7 +1,9 @@
 """The presets: where they go, with which key, and that each server accepts what it gets."""
 
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,13 @@ from tests.models.wire.odd_histories import histories
 from tests.models.wire.preset_servers import SERVERS, check_preset
 from tests.models.wire.strict_servers import parsed
 
+import treadle
 from treadle import Agent, tool
+from treadle.cli.chat import answer_once
+from treadle.cli.model_choice import choose_model
+from treadle.cli.slash import Chat
+from treadle.cli.transcript import Transcript
+from treadle.demo.demo_agent import demo_agent
 from treadle.domain.files import InputFile
 from treadle.domain.items import InputImage, InputText, Message
 from treadle.domain.schema import ToolSchema
@@ -188,3 +196,25 @@ async def test_an_agent_works_at_each_preset(
     assert (result.usage.output_tokens > 0) is preset.dialect.counts_when_asked
     headers = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
     assert simulator.requests[-1].headers[headers.get(name, "authorization")]
+
+
+@pytest.mark.real_clock
+@pytest.mark.parametrize("name", sorted(PRESETS))
+async def test_the_terminal_chats_with_each_preset(
+    name: str, simulator: ProviderSimulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What `treadle chat --model NAME:MODEL PROMPT` does: its agent, its reasoning, its text."""
+    preset = PRESETS[name]
+    monkeypatch.setenv(preset.key, "secret-key")
+    variable = preset.url_variable or preset.key.replace("_API_KEY", "_BASE_URL")
+    monkeypatch.setenv(variable, simulator.base_url)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    given: list[str] = []
+    choice = await choose_model(f"{name}:sim:calls=1,rounds=1,reasoning=2,deltas=3", os.environ)
+    agent = demo_agent(choice.model, tmp_path, tmp_path / "chat.db")
+    async with treadle.open(agents=[agent]) as runtime:
+        thread = await runtime.create_thread(agent)
+        chat = Chat(runtime, thread, Transcript(given.append), agent=agent, command="treadle chat")
+        assert await answer_once(chat, "How is it?") == 0
+    assert "river" in "".join(given)
+    assert simulator.statistics().rejected == 0
