@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.postgres import server
+from tests.postgres import pooler, server
 
 import treadle as package
 from treadle import Agent
@@ -93,6 +93,20 @@ def test_a_conversation(tmp_path: Path) -> None:
         done = treadle(*refused, "--database", url)
         assert done.returncode == 1
         assert why in done.stderr.decode()
+
+
+@pytest.mark.needs("pgbouncer")
+@pytest.mark.real_clock
+def test_the_pooler_is_checked() -> None:
+    url = server().url()
+    asyncio.run(converse(url))
+    for place, words in (
+        (pooler().url(), f"database: ok ({shown(url)} behind {shown(pooler().url())})"),
+        (pooler().url("missing"), "does not exist"),
+    ):
+        checked = treadle("doctor", "demo", "--database", url, TREADLE_POOLER=place)
+        assert words in checked.stdout.decode()
+        assert checked.returncode == ("ok" not in words), checked.stdout
 
 
 @pytest.mark.needs("postgres")

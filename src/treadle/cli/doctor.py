@@ -55,7 +55,7 @@ def doctor(
     place = database_of(settings.database, os.environ)
     checks: dict[str, Callable[[], str]] = {
         "agents": lambda: _agents(target),
-        "database": lambda: _database(place),
+        "database": lambda: _database(place, settings.pooler),
         "keys": lambda: _keys(settings, place),
         "address": lambda: _address(settings),
     }
@@ -76,15 +76,15 @@ def _agents(target: str) -> str:
     return f"ok ({', '.join(agent.name for agent in agents)})"
 
 
-def _database(place: Database) -> str:
-    if is_missing(place):
+def _database(place: Database, pooler: str) -> str:
+    if is_missing(place) and not pooler:
         return f"ok ({place} will be created)"
-    asyncio.run(_read(place))
-    return f"ok ({shown(place)})"
+    asyncio.run(_read(place, pooler))
+    return f"ok ({shown(place)}{f' behind {shown(pooler)}' if pooler else ''})"
 
 
-async def _read(place: Database) -> None:
-    async with open_runtime(url_of(place), drive=False) as runtime:
+async def _read(place: Database, pooler: str) -> None:
+    async with open_runtime(url_of(place), drive=False, pooler=pooler or None) as runtime:
         await runtime.threads(limit=1)
 
 
