@@ -23,7 +23,7 @@ from treadle.loop.definition import Deps, Out, is_restricted
 from treadle.loop.steering import SKIPPED, skipped_calls, skips
 from treadle.loop.step_hooks import StepHooks
 from treadle.streaming.demux import MAX_CALLS
-from treadle.tools.call import PreparedCall, awaits_of, decided, execute, prepare
+from treadle.tools.call import PreparedCall, awaits_of, decided, execute, prepare, takes_context
 from treadle.tools.callables import Pending
 from treadle.tools.context import CallServices, RunContext
 from treadle.tools.failure import message_of
@@ -115,7 +115,8 @@ class StepCalls(Generic[Deps, Out]):
                 else None,
             )
         )
-        if self._agent.early_tools and awaits is None and not self._is_serial(call):
+        is_serial = tool is not None and tool.serial
+        if self._agent.early_tools and awaits is None and not is_serial:
             self._begin(call)
 
     def answer_interrupted(self) -> None:
@@ -204,7 +205,7 @@ class StepCalls(Generic[Deps, Out]):
             return
         outcome = await execute(
             prepared,
-            self._context(call),
+            self._context(call) if takes_context(prepared) else None,
             on_attempt=lambda attempt: self._attempt(call, attempt, arguments),
         )
         if isinstance(prepared, PreparedCall) and prepared.tool.on_error == "raise":

@@ -55,7 +55,8 @@ def build_request(
         hosted = tuple(tool for tool in hosted if tool.name in allowed)
     if settings.tool_choice == "none":
         hosted = ()
-    if not schemas and not hosted:
+    has_choice = settings.tool_choice is not None or settings.parallel_tool_calls is not None
+    if has_choice and not schemas and not hosted:
         settings = replace(settings, tool_choice=None, parallel_tool_calls=None)
     if agent.extra_instructions:
         given = agent.extra_instructions

@@ -111,7 +111,7 @@ class _OpenReasoning:
 
 
 class _OpenCall:
-    """A tool call being written; without a scanner once its JSON exceeded the scanner's limits."""
+    """A tool call being written; most APIs say when it ends, so it is scanned only when asked."""
 
     def __init__(self, index: int, item_id: str, call_id: str, name: str) -> None:
         self.index = index
@@ -119,16 +119,32 @@ class _OpenCall:
         self.call_id = call_id
         self.name = name
         self.pieces: list[str] = []
-        self.scanner: JsonFieldScanner | None = JsonFieldScanner()
+        self._scanner: JsonFieldScanner | None = None
+        self._scanned = 0
+        self._is_too_much = False
+
+    def is_whole(self) -> bool:
+        """Whether the JSON object of the arguments has closed and has members."""
+        if self._is_too_much:
+            return False
+        scanner = self._scanner = self._scanner or JsonFieldScanner()
+        pieces, self._scanned = self.pieces[self._scanned :], len(self.pieces)
+        try:
+            for piece in pieces:
+                scanner.feed(piece)
+        except StreamInvalid:
+            # Too long, or nested too deeply: the model reads that as the output of the call.
+            self._is_too_much = True
+            return False
+        return scanner.complete and not scanner.empty
 
     def item(self) -> FunctionCall:
         return FunctionCall(self.call_id, self.name, "".join(self.pieces), self.item_id)
 
     def merged(self, final: FunctionCall) -> FunctionCall:
         """Returns `final` with what the events before it said, where they said more."""
-        arguments, scanner = final.arguments, self.scanner
-        was_read = scanner is None or (scanner.complete and not scanner.empty)
-        if not arguments or (arguments == "{}" and was_read):
+        arguments = final.arguments
+        if not arguments or (arguments == "{}" and (self.is_whole() or self._is_too_much)):
             arguments = "".join(self.pieces)
         name = self.name or final.name
         return replace(final, call_id=self.call_id, name=name, arguments=arguments, id=self.item_id)
@@ -243,22 +259,21 @@ class Demux:
         Returns whether they are complete now: a JSON object with members has closed. An empty
         object does not count as complete, because some servers send `{}` before the real one.
         """
+        self.more_arguments(key, delta)
         entry = self._open.get(key)
-        if not isinstance(entry, _OpenCall):
-            return self._other_arguments(key, delta)
+        return type(entry) is _OpenCall and entry.is_whole()
+
+    def more_arguments(self, key: Key, delta: str) -> None:
+        """The same for an API that says when a call ends: the arguments are not scanned."""
+        entry = self._open.get(key)
+        if type(entry) is not _OpenCall:
+            self._other_arguments(key, delta)
+            return
         entry.pieces.append(delta)
-        self._count(delta)
-        scanner = entry.scanner
+        self._chars += len(delta)
+        if self._chars > _MAX_CHARS:
+            raise _too_long()
         self.events.append(ToolArgumentsDelta(entry.item_id, entry.call_id, delta))
-        if scanner is None:
-            return False
-        try:
-            scanner.feed(delta)
-        except StreamInvalid:
-            # Too long, or nested too deeply: the model reads that as the output of the call.
-            entry.scanner = None
-            return False
-        return scanner.complete and not scanner.empty
 
     def written(self, key: Key) -> str:
         """Returns what was read of the open item `key`: its text and refusal, or its arguments."""
@@ -426,7 +441,7 @@ class Demux:
             return None
         seen = "".join(entry.pieces)
         if final.arguments.startswith(seen) and len(final.arguments) > len(seen):
-            self.arguments(key, final.arguments[len(seen) :])
+            self.more_arguments(key, final.arguments[len(seen) :])
         return entry.merged(final)
 
     def _final_reasoning(self, key: Key, final: Reasoning) -> Reasoning:
@@ -444,13 +459,13 @@ class Demux:
             final, id=final.id or entry.item_id, content=content, provider=self._provider
         )
 
-    def _other_arguments(self, key: Key, delta: str) -> bool:
+    def _other_arguments(self, key: Key, delta: str) -> None:
         """Handles arguments of a call that is finished, was not kept, or never began."""
         if isinstance(self._open.get(key), _ExtraCall):
             self._count(delta)
-            return False
+            return
         if key in self._closed and not delta.strip():
-            return False
+            return
         raise StreamInvalid(
             "The provider sent arguments for a call that is not open, so the rest of the response "
             "was not read. Report it to the provider."

@@ -157,15 +157,23 @@ def _approval_after(problem: str) -> Awaited:
     return "approval"
 
 
+def takes_context(prepared: Prepared) -> bool:
+    """Whether a call is made with a `RunContext`; most are not, and it costs as much as a step."""
+    return (
+        isinstance(prepared, PreparedCall) and prepared.tool.signature.context_parameter is not None
+    )
+
+
 async def execute(
     prepared: Prepared,
-    context: RunContext[Deps],
+    context: RunContext[Deps] | None,
     *,
     on_attempt: Callable[[int], Awaitable[None]],
 ) -> ToolOutcome:
     """Makes the call, again if it fails and the tool has retries.
 
-    `on_attempt` is awaited before each time the function is called. A cancellation of the calling
+    `context` may be None if the tool does not take one (`takes_context`). `on_attempt` is awaited
+    before each time the function is called. A cancellation of the calling
     task reaches an async tool as `CancelledError`, and a thread as its token. A tool that has not
     ended `GRACE_SECONDS` later, and a thread that ignores its token, keep running, and their
     results are dropped.
@@ -182,7 +190,8 @@ async def execute(
         attempt += 1
         await on_attempt(attempt)
         try:
-            value = await _attempt(prepared, for_attempt(context, attempt))
+            given = None if context is None else for_attempt(context, attempt)
+            value = await _attempt(prepared, given)
             return ToolOutcome(_output(call, value, is_error=False), seconds=loop.time() - start)
         except _AttemptFailed as failure:
             if isinstance(failure.__cause__, ModelRetry):
@@ -224,7 +233,7 @@ def _require_flat(arguments: str) -> None:
 
 
 async def _attempt(
-    prepared: PreparedCall, context: RunContext[Deps]
+    prepared: PreparedCall, context: RunContext[Deps] | None
 ) -> str | tuple[OutputPart, ...]:
     """Calls the function once, and returns its output.
 
@@ -235,17 +244,15 @@ async def _attempt(
     # cancels its own task does not cancel what belongs to the run.
     work = asyncio.create_task(_work(prepared, context, start))
     try:
-        ended, _ = await asyncio.wait([work], timeout=tool.timeout)
+        await _ended(work, tool.timeout)
     except asyncio.CancelledError:
-        context.cancelled.set()
-        if not await _left(work, context) or work.cancelled():
+        if not await _left(work, tool, context) or work.cancelled():
             raise
         return _result(tool, work)
-    if ended:
+    if work.done():
         return _result(tool, work)
-    context.cancelled.set()
     never_started = not tool.is_async and start.refuse()
-    has_ended = await _left(work, context)
+    has_ended = await _left(work, tool, context)
     if has_ended and not work.cancelled():
         return _result(tool, work)
     text = f"{tool.name} timed out after {tool.timeout:g} s"
@@ -256,21 +263,44 @@ async def _attempt(
     raise _AttemptFailed(f"{text}.") from TimeoutError(text)
 
 
-async def _left(work: "asyncio.Task[object]", context: RunContext[Deps]) -> bool:
-    """Cancels the task of a tool; returns whether it has ended in time.
+async def _ended(work: "asyncio.Task[_Outcome]", seconds: float | None) -> None:
+    """Waits until a task has ended, at most `seconds`; as `asyncio.wait`, for half of its calls."""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    timer = None if seconds is None else loop.call_later(seconds, wake)
+    work.add_done_callback(wake)
+    try:
+        await waiter
+    finally:
+        work.remove_done_callback(wake)
+        if timer is not None:
+            timer.cancel()
+
+
+async def _left(
+    work: "asyncio.Task[_Outcome]", tool: Tool[..., object], context: RunContext[Deps] | None
+) -> bool:
+    """Cancels the task of a tool, and its token; returns whether it has ended in time.
 
     A task that has not is left behind: it neither delays the end of the run nor that of the event
     loop. A tool that runs agents is waited for, because these end in time themselves.
     """
     loop = asyncio.get_running_loop()
+    if context is not None:
+        context.cancelled.set()
     work.cancel()
     end = loop.time() + GRACE_SECONDS
     while not work.done():
         rest = end - loop.time()
-        if rest <= 0 and not runs_agents(context):
+        if rest <= 0 and (context is None or not runs_agents(context)):
             break
         try:
-            await asyncio.wait([work], timeout=rest if rest > 0 else GRACE_SECONDS)
+            await _ended(work, rest if rest > 0 else GRACE_SECONDS)
         except asyncio.CancelledError:
             continue  # the run ends already
     if work.done():
@@ -283,7 +313,7 @@ async def _left(work: "asyncio.Task[object]", context: RunContext[Deps]) -> bool
     _LOGGER.error(
         "The tool %s did not stop within %g s after it was cancelled, and is left behind; now "
         "%d calls are left behind in this process.",
-        context.tool_name,
+        tool.name,
         GRACE_SECONDS,
         len(_LEFT_BEHIND),
     )
@@ -324,7 +354,7 @@ class _Raised:
 _Outcome = str | tuple[OutputPart, ...] | _Raised
 
 
-async def _work(prepared: PreparedCall, context: RunContext[Deps], start: Start) -> _Outcome:
+async def _work(prepared: PreparedCall, context: RunContext[Deps] | None, start: Start) -> _Outcome:
     """Calls the function, and encodes what it returns; both off the event loop if need be."""
     tool, task = prepared.tool, asyncio.current_task()
     arguments = dict(prepared.arguments)

@@ -22,8 +22,14 @@ def settled(items: Iterable[Item], provider: str, servers: Collection[str]) -> I
     Another one reads an approved call where it was made, or that it was not made.
     """
     items = list(items)
-    calls = (item for item in items if isinstance(item, FunctionCall) and item.runs_at_provider)
-    strange = {one.call_id for one in calls if request_of(one, provider, servers) is None}
+    strange = {
+        item.call_id
+        for item in items
+        if type(item) is FunctionCall
+        and item.provider_fields is not None
+        and item.runs_at_provider
+        and request_of(item, provider, servers) is None
+    }
     return _settled(items, strange) if strange else items
 
 
@@ -31,8 +37,9 @@ def request_of(
     call: FunctionCall, provider: str, servers: Collection[str]
 ) -> Mapping[str, object] | None:
     """Returns the provider's request for the approval that a call is, if it calls that server."""
-    fields = None if call.provider_fields is None else call.provider_fields.of(provider)
-    asked = (fields or {}).get(APPROVAL_REQUEST)
+    if call.provider_fields is None:
+        return None
+    asked = call.provider_fields.of(provider).get(APPROVAL_REQUEST)
     return asked if is_mapping(asked) and asked.get("server_label") in servers else None
 
 

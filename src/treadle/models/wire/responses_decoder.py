@@ -121,6 +121,17 @@ class _Response(Struct):
     output: Raw = Raw()
 
 
+class _Head(Struct):
+    """The fields of an item that tell which one it is, and those of a call."""
+
+    type: str = ""
+    id: str = ""
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+    status: str = ""
+
+
 class _Whole(Struct):
     """An item as the provider shows it when it has ended.
 
@@ -139,6 +150,7 @@ class _Whole(Struct):
 _decode_text = msgspec.json.Decoder(_TextDelta).decode
 _decode_arguments = msgspec.json.Decoder(_ArgumentsDelta).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
@@ -168,7 +180,7 @@ class ResponsesDecoder(FrameDecoder):
 
     def _frames(self, frames: Frames, *, cut: bool = False) -> None:
         grow, texts = self._demux.text, self._items.texts
-        extend, calls = self._demux.arguments, self._items.calls
+        extend, calls = self._demux.more_arguments, self._items.calls
         for name, data in frames:
             if self.finished:
                 break
@@ -288,7 +300,7 @@ class ResponsesDecoder(FrameDecoder):
         if self._halves is not None:
             delta = self._halves.join(item.key, delta)
         if self._demux.is_open(item.key):
-            self._demux.arguments(item.key, delta)
+            self._demux.more_arguments(item.key, delta)
             if self._halves is None and item.item_id and item.item_id == event.item_id:
                 self._items.calls[item.item_id] = item.key
             return
@@ -374,21 +386,21 @@ class ResponsesDecoder(FrameDecoder):
         item.parts[part, max(0, _index(number))] = text
 
     def _item_added(self, event: _Event) -> None:
-        fields, _ = _fields(event.item)
-        kind = string_of(fields.get("type"))
-        call_id = string_of(fields.get("call_id"))
-        item_id = string_of(fields.get("id"))
-        item = self._placed(self._items.announced(kind, event.index, item_id, call_id))
-        if item.is_growing and (hosted := responses_call(fields)) is not None:
-            item.hosted = hosted
-            self._demux.hosted(item.key, hosted)
-        if kind == CALL and item.is_growing:
-            item.name = item.name or string_of(fields.get("name"))
-            item.arguments = item.arguments or text_of(fields.get("arguments"))
+        head = _head(event.item)
+        item = self._items.announced(head.type, event.index, head.id, head.call_id)
+        item = self._placed(item)
+        if not item.is_growing:
+            return
+        if head.type == CALL:
+            item.name = item.name or head.name
+            item.arguments = item.arguments or head.arguments
             if item.name and not self._demux.is_open(item.key):
                 self._demux.call(item.key, item.call_id, item.name, item.item_id)
                 if item.pending:
-                    self._demux.arguments(item.key, "".join(item.pending))
+                    self._demux.more_arguments(item.key, "".join(item.pending))
+        elif (hosted := responses_call(_fields(event.item)[0])) is not None:
+            item.hosted = hosted
+            self._demux.hosted(item.key, hosted)
 
     def _item_done(self, event: _Event) -> None:
         whole = self._read(event.item)
@@ -561,9 +573,12 @@ class ResponsesDecoder(FrameDecoder):
         self._demux.finish_all(truncated=True)
 
     def _read(self, raw: Raw) -> _Whole:
+        head = _head(raw)
+        kind, item_id = head.type, head.id
+        if kind == CALL:
+            call = FunctionCall(head.call_id, head.name, head.arguments, item_id)
+            return _Whole(kind, item_id, call, head.status == "incomplete")
         fields, raw = _fields(raw)
-        kind, item_id = string_of(fields.get("type")), string_of(fields.get("id"))
-        is_cut = fields.get("status") == "incomplete"
         match kind:
             case "message":
                 content = tuple(_content(fields.get("content")))
@@ -573,14 +588,6 @@ class ResponsesDecoder(FrameDecoder):
                 return _Whole(kind, item_id, message, own=_own_fields(fields), annotations=sources)
             case "reasoning":
                 return _Whole(kind, item_id, _thought(fields))
-            case "function_call":
-                call = FunctionCall(
-                    string_of(fields.get("call_id")),
-                    string_of(fields.get("name")),
-                    text_of(fields.get("arguments")),
-                    item_id,
-                )
-                return _Whole(kind, item_id, call, is_cut)
             case "mcp_approval_request":
                 return _Whole(kind, item_id, _asked(fields), own={APPROVAL_REQUEST: fields})
             case "":
@@ -629,6 +636,16 @@ def _is_for_us(name: bytes, data: bytes) -> bool:
     except UNREADABLE:
         return name == b"message"
     return fields_of(value).get("type") in ResponsesDecoder.HANDLERS
+
+
+def _head(raw: Raw) -> _Head:
+    try:
+        return _decode_head(raw)
+    except UNREADABLE:  # another form, such as null for an id, or halves of characters
+        fields, _ = _fields(raw)
+        names = ("type", "id", "call_id", "name", "status")
+        texts = {name: string_of(fields.get(name)) for name in names}
+        return _Head(**texts, arguments=text_of(fields.get("arguments")))
 
 
 def _fields(raw: Raw) -> tuple[Mapping[str, object], Raw]:
