@@ -22,7 +22,7 @@ from treadle.domain.events import (
 )
 from treadle.domain.items import FunctionCallOutput, Message, OutputText
 from treadle.domain.usage import Usage
-from treadle.errors import ThreadNotFound
+from treadle.errors import JournalError, ThreadNotFound
 from treadle.models.base import ModelRequest
 from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
 from treadle.testing import Call, ScriptedModel, Text, Turn
@@ -298,3 +298,49 @@ async def test_readers_anywhere_survive_a_drain_in_the_middle_of_a_run(url: str)
                 assert reader.deltas > 6
             events = await thread.events()
             assert not any(isinstance(event, StepInterrupted) for event in events)
+
+
+async def test_a_reader_outlives_an_actor_that_failed_before_another_node_took_its_thread(
+    url: str,
+) -> None:
+    agents = [Agent(ScriptedModel([f"{node} {n}." for n in range(9)]), name="a") for node in "ab"]
+
+    async def say(runtime: treadle.Runtime, text: str) -> str:
+        run = await (await runtime.connect(thread.id)).send(text)
+        return (await run.result()).text
+
+    async with (
+        treadle.open(url, agents=[agents[0]]) as one,
+        treadle.open(url, agents=[agents[1]]) as two,
+    ):
+        thread = await one.create_thread(agents[0])
+        here, there = (cast("Any", runtime)._threads._driver for runtime in (one, two))
+        heard: dict[str, str] = {}
+        said: list[str] = []
+
+        async def read() -> None:
+            async for event in thread.subscribe():
+                if isinstance(event, TextDelta):
+                    heard[event.item_id] = heard.get(event.item_id, "") + event.delta
+                elif isinstance(event, MessageAdded) and event.origin == "model":
+                    assert heard.get(event.item.id) == event.item.text
+                    said.append(event.item.text)
+
+        reading = asyncio.create_task(read())
+        expected = [await say(one, "first")]
+        for taker, holder, runtime in ((there, here, two), (here, there, one)):
+            # The holder cannot write, and is not told that the thread is taken from it.
+            actor = holder.known(thread.id)
+            await taker.journal._write_with_node(
+                lambda c, id=thread.id: c.execute(
+                    "UPDATE thread SET node = ? WHERE id = ?", (c.node, id)
+                )
+            )
+            taker._engine._has_taken(thread.id)
+            actor._thread.fail(JournalError("The server is away."))
+            expected += [await say(runtime, "next"), await say(runtime, "and next")]
+        async with asyncio.timeout(20):
+            while len(said) < len(expected) and not reading.done():
+                await asyncio.sleep(0.02)
+        reading.cancel()
+        assert said == expected

@@ -235,14 +235,23 @@ class Driver:
         actor = self.known(thread_id)
         if actor is not None:
             return actor
-        if self.is_stopping or not await self._engine.take(thread_id):
+        if self.is_stopping:
+            return None
+        if not await self._engine.take(thread_id):
+            self._leave(thread_id)
             return None
         try:
             return await self._load_once(thread_id)
         except StaleWriter:
             if not self._engine.finds_work:
                 raise
+            self._leave(thread_id)
             return None  # another node took it, because this one stood still
+
+    def _leave(self, thread_id: str) -> None:
+        """Gives up an actor that had failed, and whose thread another node has by now."""
+        if self.known(thread_id) is None and thread_id not in self._loading:
+            self.lost(thread_id)
 
     async def require(self, thread_id: str) -> ThreadActor:
         """Returns the actor of a thread; raises `JournalLocked` if another node has it.
@@ -370,6 +379,8 @@ class Driver:
         actor = self.known(thread_id)
         if actor is not None:
             actor.lose()
+        else:
+            self._leave(thread_id)
 
     def hand_over(self, thread_id: str) -> None:
         """Gives up a thread on which nothing is under way, so that another node runs it."""

@@ -87,6 +87,7 @@ class Following:
         # A subscriber that leaves and returns while the journal is read gets another topic.
         while (topic := self._topics.get(thread_id)) is not None and topic.seq < seq:
             self._end_task(thread_id)
+            topic.is_followed = True  # its readers have nothing of the texts that come now
             await self._catch_up(thread_id, topic)
 
     def hand_off(self, thread_id: str) -> None:
