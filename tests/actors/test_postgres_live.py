@@ -21,6 +21,7 @@ from treadle.domain.events import (
     TextDelta,
 )
 from treadle.domain.items import FunctionCallOutput, Message, OutputText
+from treadle.domain.state import ThreadState
 from treadle.domain.usage import Usage
 from treadle.errors import JournalError, ThreadNotFound
 from treadle.models.base import ModelRequest
@@ -344,3 +345,38 @@ async def test_a_reader_outlives_an_actor_that_failed_before_another_node_took_i
         async with asyncio.timeout(20):
             await reading
         assert said == expected
+
+
+async def test_a_reader_outlives_an_actor_whose_thread_was_taken_while_it_was_loaded(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = Agent(ScriptedModel(["One."]), name="a")
+    async with (
+        treadle.open(url, agents=[agent]) as one,
+        treadle.open(url, agents=[agent]) as two,
+    ):
+        here, there = (cast("Any", runtime)._threads._driver for runtime in (one, two))
+        thread = await one.create_thread(agent)
+        here._drop(thread.id)
+        load, loads, may_load = one.journal.load, asyncio.Event(), asyncio.Event()
+
+        async def slowly(thread_id: str, *, at: int | None = None) -> ThreadState:
+            state = await load(thread_id, at=at)
+            loads.set()
+            await may_load.wait()
+            return state
+
+        monkeypatch.setattr(one.journal, "load", slowly)
+        loading = asyncio.create_task(here.reach(thread.id))
+        reader = Reader()
+        async with asyncio.timeout(20):
+            await loads.wait()
+            await there._engine.seize(thread.id)
+            while thread.id in here._engine._taken:  # noqa: ASYNC110 - by a notification
+                await asyncio.sleep(0.01)
+            may_load.set()
+            assert await loading is not None
+            reading = asyncio.create_task(reader.read(await one.connect(thread.id)))
+            await (await (await two.connect(thread.id)).send("go")).result()
+            await reading
+        assert list(reader.texts.values()) == ["One."]

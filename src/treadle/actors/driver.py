@@ -376,8 +376,9 @@ class Driver:
 
     def lose(self, thread_id: str) -> None:
         """Gives up the actor of a thread that another node may have."""
-        actor = self.known(thread_id)
-        if actor is not None:
+        if (loading := self._loading.get(thread_id)) is not None:
+            loading.add_done_callback(lambda _: self.lose(thread_id))
+        elif (actor := self.known(thread_id)) is not None:
             actor.lose()
         else:
             self._leave(thread_id)
