@@ -232,7 +232,10 @@ async def test_a_node_that_stood_still_keeps_what_no_other_has_taken(url: str) -
         assert model.requests == 1
 
 
-async def test_a_lost_connection_takes_nothing_over(url: str) -> None:
+@pytest.mark.parametrize(
+    "kinds", [["writing"], ["listening"], ["reading"], ["writing", "listening"]]
+)
+async def test_a_lost_connection_takes_nothing_over(url: str, kinds: list[str]) -> None:
     (agent, model), (other_agent, other_model) = slow(), slow()
     async with (
         treadle.open(url, agents=[agent]) as one,
@@ -244,11 +247,15 @@ async def test_a_lost_connection_takes_nothing_over(url: str) -> None:
             lambda: all(cast("Any", engine_of(node))._listener is not None for node in (one, two))
         )
         for runtime in (one, two):
-            for connection in (
-                cast("Any", journal_of(runtime))._writing.raw,
-                cast("Any", engine_of(runtime))._listener._connection.raw,
-            ):
-                pid = connection.info.backend_pid
+            journal = cast("Any", journal_of(runtime))
+            listening = cast("Any", engine_of(runtime))._listener._connection
+            sessions = {
+                "writing": [journal._writing],
+                "listening": [listening],
+                "reading": [one for one in journal._reading if one is not listening],
+            }
+            for connection in [one for kind in kinds for one in sessions[kind]]:
+                pid = connection.raw.info.backend_pid
                 await asyncio.to_thread(execute, url, "SELECT pg_terminate_backend(%s)", pid)
                 await asyncio.sleep(0.1)
         assert (await asyncio.wait_for(run.result(), 10)).text == TEXT

@@ -47,7 +47,7 @@ def test_the_nodes_of_the_page(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", str(program)]
     given = {"PATH": "/usr/bin:/bin", "DATABASE_URL": server().url()}
     nodes = [
-        subprocess.Popen([*command, "work"], stdout=subprocess.PIPE, env=given) for _ in range(2)
+        subprocess.Popen([*command, "work"], stdout=subprocess.PIPE, env=given) for _ in range(3)
     ]
     try:
         for node in nodes:
