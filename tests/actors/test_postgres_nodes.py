@@ -551,8 +551,8 @@ async def test_a_verdict_that_takes_too_long_is_unknown(
         await (await thread.send("hi")).result()
         other = await two.connect(thread.id)
         seq = (await other.state()).said
-        monkeypatch.setattr(threads, "VERDICT_SECONDS", 0.3)
         with monkeypatch.context() as patched:
+            patched.setattr(threads, "VERDICT_SECONDS", 0.3)
             patched.setattr(Intake, "take_inbox", _hang)
             with pytest.raises(VerdictUnknown, match="key='k'"):
                 await other.send("more", expect=seq, key="k")
