@@ -88,7 +88,8 @@ fuzz: $(VENV)/.dev  ## Feed mutated streams to decoders, parser and scanner for 
 bench: $(VENV)/.dev  ## Measure, print a table, write benchmarks/results.json
 	@$(BIN)/python -m benchmarks
 
-bench-cluster: $(VENV)/.dev  ## Measure what it costs to watch threads of another node on PostgreSQL
+bench-cluster: $(VENV)/.dev  ## Measure several nodes on PostgreSQL: turns, and watching from another node
+	@$(BIN)/python -m benchmarks.many_nodes
 	@$(BIN)/python -m benchmarks.across_nodes
 
 bench-peers: $(VENV)/.dev  ## Install the frameworks that `make bench` compares with, each in its own venv

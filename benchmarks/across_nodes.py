@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tests.postgres import server
 
 import treadle
+from benchmarks.processes import asked, figures, read, say, started, write
 from benchmarks.quantile import quantile
 from treadle import Agent, TextDelta
 from treadle.domain.items import Message, OutputText
@@ -73,9 +74,9 @@ async def drive(url: str, load: Load) -> None:
             thread = await runtime.create_thread(agent)
             await thread.send("Go.")
             ids.append(thread.id)
-        _say(ids)
-        while await _asked():
-            _say({"cpu": time.process_time(), "count": model.written})
+        say(ids)
+        while await asked():
+            say({"cpu": time.process_time(), "count": model.written})
         model.is_stopped = True
         await asyncio.sleep(1)
 
@@ -86,7 +87,7 @@ async def watch(url: str, load: Load) -> None:
     seen = 0
     delays: list[float] = []
 
-    async def read(thread: treadle.Thread) -> None:
+    async def follow(thread: treadle.Thread) -> None:
         nonlocal seen
         async with thread.subscribe() as subscription:
             async for event in subscription:
@@ -97,14 +98,14 @@ async def watch(url: str, load: Load) -> None:
 
     async with treadle.open(url, agents=[], drive=False) as runtime:
         readers = [
-            asyncio.create_task(read(await runtime.connect(ids[number % len(ids)])))
+            asyncio.create_task(follow(await runtime.connect(ids[number % len(ids)])))
             for number in range(load.watchers)
         ]
         await asyncio.sleep(SETTLE_SECONDS)
-        _say("ready")
-        while await _asked():
-            figures = {"cpu": time.process_time(), "count": seen}
-            _say(figures | {f"p{part}": quantile(delays, part / 100) for part in (50, 95)})
+        say("ready")
+        while await asked():
+            now = {"cpu": time.process_time(), "count": seen}
+            say(now | {f"p{part}": quantile(delays, part / 100) for part in (50, 95)})
             delays.clear()
         for reader in readers:
             reader.cancel()
@@ -113,16 +114,16 @@ async def watch(url: str, load: Load) -> None:
 def measure(load: Load) -> float:
     """Prints the figures of one load; returns the CPU for a delta and watcher, in µs."""
     url = server().url()
-    with _started("drive", url, load) as driving:
-        ids = _line(driving)
+    with started(__spec__.name, "drive", url, load) as driving:
+        ids = read(driving)
         alone = _window(driving)[0]
-        with _started("watch", url, load) as watching:
-            _write(watching, ids)
-            _line(watching)
+        with started(__spec__.name, "watch", url, load) as watching:
+            write(watching, ids)
+            read(watching)
             driven, watched = _window(driving, watching)
-            _write(watching, "end")
+            write(watching, "end")
             watching.wait(30)
-        _write(driving, "end")
+        write(driving, "end")
         driving.wait(30)
     unwatched = alone["cpu"] / alone["count"]
     added = driven["cpu"] - unwatched * driven["count"]
@@ -147,47 +148,15 @@ def main() -> int:
     return int(costs[0] > TARGET)
 
 
-def _started(role: str, url: str, load: Load) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "benchmarks.across_nodes", role, url, json.dumps(load)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
 def _window(*processes: "subprocess.Popen[str]") -> list[dict[str, float]]:
     """Returns what each process did within a time; delays as they are at its end."""
-    before = [_figures(process) for process in processes]
+    before = [figures(process) for process in processes]
     time.sleep(WINDOW_SECONDS)
-    after = [_figures(process) for process in processes]
+    after = [figures(process) for process in processes]
     return [
         now | {name: now[name] - then[name] for name in ("cpu", "count")}
         for then, now in zip(before, after, strict=True)
     ]
-
-
-def _figures(process: "subprocess.Popen[str]") -> dict[str, float]:
-    _write(process, "figures")
-    return json.loads(_line(process))
-
-
-def _write(process: "subprocess.Popen[str]", line: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(line.strip() + "\n")
-    process.stdin.flush()
-
-
-def _line(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        raise SystemExit("A process has ended.")
-    return line
-
-
-def _say(value: Any) -> None:
-    print(json.dumps(value), flush=True)
-
-
-async def _asked() -> bool:
-    return (await asyncio.to_thread(sys.stdin.readline)).strip() == "figures"
 
 
 if __name__ == "__main__":

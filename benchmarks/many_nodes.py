@@ -1,0 +1,165 @@
+"""How many turns more nodes do, and what a turn costs that came to another node.
+
+`python -m benchmarks.many_nodes` starts a PostgreSQL server and 1, 2 and 4 nodes that each have
+conversations which mostly wait for a model, and prints turns, CPU, and how far they are from
+linear. Then two nodes hold each other's conversations, so that every message goes through the inbox
+of a thread and every answer over the bus.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.postgres import server
+
+import treadle
+from benchmarks.processes import asked, figures, read, say, started, write
+from treadle import Agent, TextDelta
+from treadle.domain.items import Message, OutputText
+from treadle.domain.usage import Usage
+from treadle.models.base import ModelRequest
+from treadle.streaming.demux import ItemFinished, ResponseFinished, StreamEvent
+
+SETTLE_SECONDS = 3.0
+WINDOW_SECONDS = 10.0
+DELTAS = 10
+
+
+class Load(NamedTuple):
+    """The conversations of a node, and how long a model takes for an answer."""
+
+    conversations: int = 10
+    seconds: float = 0.5
+
+
+class Waiting:
+    """A model that answers with ten deltas, and takes its time."""
+
+    name = provider = "waiting"
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.requests = 0
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[StreamEvent]:
+        self.requests += 1
+        item_id = f"msg_{id(self)}_{self.requests}"
+        for _ in range(DELTAS):
+            await asyncio.sleep(self.seconds / DELTAS)
+            yield TextDelta(item_id, "some words ")
+        message = Message("assistant", (OutputText("some words " * DELTAS),), item_id)
+        yield ItemFinished(0, message)
+        yield ResponseFinished("r", "stop", Usage(1, 1, requests=1))
+
+
+async def node(url: str, load: Load) -> None:
+    """Is a node that drives threads, and holds the conversations whose ids come as a line."""
+    agent = Agent(Waiting(load.seconds), name="bench")
+    turns = 0
+
+    async def talk(thread: treadle.Thread) -> None:
+        nonlocal turns
+        while True:
+            run = await thread.send("Go on.")
+            async for _ in await run.subscribe():
+                pass
+            turns += 1
+
+    async with treadle.open(url, agents=[agent]) as runtime:
+        threads = [await runtime.create_thread(agent) for _ in range(load.conversations)]
+        for thread in threads:
+            await (await thread.send("Begin.")).result()  # it stays where it is driven
+        say([thread.id for thread in threads])
+        ids: list[str] = json.loads(await asyncio.to_thread(sys.stdin.readline))
+        talks = [asyncio.create_task(talk(await runtime.connect(id))) for id in ids]
+        while await asked():
+            say({"cpu": time.process_time(), "turns": turns})
+        for one in talks:
+            one.cancel()
+        await asyncio.wait(talks)
+
+
+class Measured(NamedTuple):
+    """Turns a second, and CPU of the nodes and of the server for a turn in ms."""
+
+    turns: float
+    node: float
+    server: float
+
+
+def measure(count: int, load: Load, *, elsewhere: bool = False) -> Measured:
+    """Has nodes hold conversations: their own, or those of the next node."""
+    running = server()
+    url = running.url()
+    nodes = [started(__spec__.name, "node", url, load) for _ in range(count)]
+    try:
+        ids = [read(one) for one in nodes]
+        for number, one in enumerate(nodes):
+            write(one, ids[(number + 1) % count] if elsewhere else ids[number])
+        time.sleep(SETTLE_SECONDS)
+        before, used = [figures(one) for one in nodes], _cpu_of_servers()
+        begun = time.monotonic()
+        time.sleep(WINDOW_SECONDS)
+        after = [figures(one) for one in nodes]
+        seconds, used = time.monotonic() - begun, _cpu_of_servers() - used
+    finally:
+        for one in nodes:
+            _end(one)
+    pairs = list(zip(before, after, strict=True))
+    turns = sum(now["turns"] - then["turns"] for then, now in pairs)
+    cpu = sum(now["cpu"] - then["cpu"] for then, now in pairs)
+    return Measured(turns / seconds, cpu / turns * 1e3, used / turns * 1e3)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    write(process, "end")
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _cpu_of_servers() -> float:
+    """Returns the CPU that all processes of PostgreSQL have used so far, in seconds."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, fields = stat.read_text().partition("(")[2].rpartition(")")
+        except OSError:
+            continue  # it has ended
+        if name == "postgres":
+            # Of its children, too, once they have ended.
+            ticks += sum(map(int, fields.split()[11:15]))
+    return ticks / 100
+
+
+def main() -> int:
+    """Measures all numbers of nodes, or is one of the processes; returns the exit status."""
+    if len(sys.argv) > 1:
+        asyncio.run(node(sys.argv[2], Load(*json.loads(sys.argv[3]))))
+        return 0
+    load, first = Load(), 0.0
+    for count in (1, 2, 4):
+        found = measure(count, load)
+        first = first or found.turns
+        print(
+            f"{count} nodes, {load.conversations} conversations each: {found.turns:.1f} turns/s "
+            f"({found.turns / first / count:.0%} of linear), CPU a turn {found.node:.2f} ms at "
+            f"the node and {found.server:.2f} ms in PostgreSQL"
+        )
+    here, there = measure(2, load), measure(2, load, elsewhere=True)
+    print(
+        f"a turn sent at another node: {there.node:.2f} ms of CPU at both nodes, "
+        f"{there.node / here.node:.2f} x one that is sent where it is driven ({here.node:.2f} ms); "
+        f"PostgreSQL {there.server:.2f} against {here.server:.2f} ms"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
