@@ -12,7 +12,8 @@ from tests.postgres import new_server, server
 
 import treadle
 from treadle import Agent, tool
-from treadle.errors import ConfigurationError
+from treadle.errors import ConfigurationError, JournalUnavailable
+from treadle.journal import postgres, postgres_nodes
 from treadle.testing import Call, ScriptedModel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
@@ -165,6 +166,49 @@ async def test_runs_continue_over_a_restart_of_the_server_and_ask_nothing_twice(
             assert asked == turns
             with pytest.raises(treadle.TreadleError):
                 await (await thread.send("more")).result()
+    finally:
+        await asyncio.to_thread(own.remove)
+
+
+async def test_a_shutdown_waits_for_no_server_that_stays_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(postgres, "AWAY_SECONDS", 3600.0)  # only the shutdown ends a wait
+    monkeypatch.setattr(postgres_nodes, "GRACE_SECONDS", 0.1)
+    own = await asyncio.to_thread(new_server)
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    @tool
+    async def look() -> str:
+        begun.set()
+        await stopped.wait()
+        return "seen"
+
+    try:
+        url = own.url()
+        agent = Agent(ScriptedModel([[Call("look", "{}")], "Lost."]), name="a", tools=[look])
+        runtime = treadle.open(url, agents=[agent])
+        await runtime.start()
+        thread = await runtime.create_thread(agent)
+        ids = [(await thread.send("go", key="1")).id]
+        await begun.wait()
+        ids.append((await thread.send("more", key="2")).id)
+        await asyncio.to_thread(own.stop, signal.SIGQUIT)
+        stopped.set()  # its result cannot be stored
+        reading = asyncio.create_task(runtime.threads())
+        await runtime.drain(0.5)
+        await runtime.shutdown()
+        with pytest.raises(JournalUnavailable):
+            await reading
+        told = [one for one in caplog.messages if "the shutdown waits for it no longer" in one]
+        assert len(told) == 1
+        await asyncio.to_thread(own.start)
+        again = Agent(ScriptedModel(["Done.", "More."]), name="a", tools=[look])
+        async with treadle.open(url, agents=[again]) as other:
+            kept = await other.connect(thread.id)
+            runs = [await kept.send(text, key=key) for text, key in (("go", "1"), ("more", "2"))]
+            assert [run.id for run in runs] == ids
+            assert [(await run.result()).text for run in runs] == ["Done.", "More."]
     finally:
         await asyncio.to_thread(own.remove)
 

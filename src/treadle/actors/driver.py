@@ -141,15 +141,16 @@ class Driver:
         """
         self.is_draining = True
         self._engine.drain()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while True:
-            is_busy = False
-            for thread_id in list(self._actors):
-                is_busy = await self._is_held(thread_id) or is_busy
-            if not is_busy or loop.time() >= end:
-                return
-            await asyncio.sleep(DRAIN_LOOK_SECONDS)
+        # What is recorded may wait for a database that is away, which takes longer than `seconds`.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while True:
+                    is_busy = False
+                    for thread_id in list(self._actors):
+                        is_busy = await self._is_held(thread_id) or is_busy
+                    if not is_busy:
+                        return
+                    await asyncio.sleep(DRAIN_LOOK_SECONDS)
 
     async def _is_held(self, thread_id: str) -> bool:
         """Hands a thread over; returns whether something is under way on it that keeps it here."""

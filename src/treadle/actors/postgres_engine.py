@@ -15,7 +15,7 @@ from zlib import crc32
 
 from treadle.actors.engine import Drives, Worker
 from treadle.actors.permits import NO_LIMITS, LimitedNode, Permits, RunLimits
-from treadle.errors import JournalError, JournalTooNew, TreadleError
+from treadle.errors import JournalError, JournalTooNew, JournalUnavailable, TreadleError
 from treadle.journal.base import not_found
 from treadle.logging import logger_of
 from treadle.repeating import repeat
@@ -147,6 +147,8 @@ class PostgresEngine:
             await asyncio.wait(pending)
         try:
             await self._nodes.leave()
+        except JournalUnavailable:
+            pass  # reported where it was waited for; the lock of the node went with its session
         except JournalError as error:
             _LOGGER.warning("The other nodes will notice that this one ends: %s", error.message)
 

@@ -60,8 +60,11 @@ class LazyGroup(click.Group):
             return None
         module, _, name = place.path.partition(":")
         command = cast("click.Command", getattr(import_module(f"treadle.cli.{module}"), name))
-        # The command prints what its user needs; logs are for programs, so they stay silent here.
-        logging.getLogger("treadle").addHandler(logging.NullHandler())
+        # The command prints what its user needs; logs are for programs, so they stay silent here. A
+        # server has nothing else to report with: its warnings go to the standard error output, or
+        # where the module of its agents sends them.
+        if cmd_name != "serve":
+            logging.getLogger("treadle").addHandler(logging.NullHandler())
         if threading.current_thread() is threading.main_thread():
             # All is imported: from here on Ctrl-C raises, and the command cleans up.
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -484,6 +484,13 @@ class Journal(JournalReader, Protocol):
         """Opens the journal; raises `JournalLocked` if another process drives it."""
         ...
 
+    def limit_waits(self, seconds: float | None) -> None:
+        """Limits how long calls still wait for a database that is away, all of them together.
+
+        That is for a journal that is about to be closed. None removes the limit, as `open` does.
+        """
+        ...
+
     async def close(self) -> None:
         """Closes the journal after the calls already made; a second call does nothing."""
         ...

@@ -123,6 +123,9 @@ class MemoryJournal:
         self._opened = 1 if self._is_new else self._opened + 1
         self._is_new = False
 
+    def limit_waits(self, seconds: float | None) -> None:
+        """Does nothing: it waits for no database."""
+
     async def close(self) -> None:
         """Refuses all calls once every opener has closed the journal, until it is opened again."""
         self._opened = max(0, self._opened - 1)

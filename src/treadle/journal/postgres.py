@@ -7,11 +7,13 @@ of the server is a pause, and no append is lost or doubled.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
+from threading import Lock
 from typing import TypeVar, cast
 
 import psycopg
@@ -76,6 +78,7 @@ class PostgresJournal(SqlJournal):
         super().__init__(self._address.name, IN_PROCESS if drive else IN_OTHERS)
         self._drive = drive
         self._alone = alone
+        self._limit = _Limit(self._name)
         self._writing: _Writer | None = None
         self._reading: set[PostgresConnection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,6 +91,7 @@ class PostgresJournal(SqlJournal):
     async def open(self) -> None:
         """Connects, with `drive` creates or migrates the tables; raises `JournalError`."""
         self._loop = asyncio.get_running_loop()
+        self._limit.set(None)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="treadle-reader")
         try:
             self._writing = await self._in_reader(self._open)
@@ -97,7 +101,7 @@ class PostgresJournal(SqlJournal):
         self._write_with(self._writing)
 
     def _open(self) -> "_Writer":
-        patience = _Patience(OPEN_SECONDS)
+        patience = _Patience(OPEN_SECONDS, self._limit)
         while True:
             try:
                 with self._typed_errors():
@@ -107,7 +111,7 @@ class PostgresJournal(SqlJournal):
                     raise
 
     def _open_once(self) -> "_Writer":
-        writer = _Writer(self._address, drives=self._drive, alone=self._alone)
+        writer = _Writer(self._address, self._limit, drives=self._drive, alone=self._alone)
         try:
             self._address.require_session(writer)
             (migrate if self._drive else require_tables)(writer, self._name)
@@ -127,6 +131,13 @@ class PostgresJournal(SqlJournal):
             require_same(writer, pooled, self._name)
         finally:
             pooled.raw.close()
+
+    def limit_waits(self, seconds: float | None) -> None:
+        """Limits how long calls still wait for a server that is away, from now on; see `Journal`.
+
+        Once that has passed, a server that does not answer one more time is not tried again.
+        """
+        self._limit.set(seconds)
 
     async def close(self) -> None:
         """Closes the connections after the calls already made; a second call does nothing."""
@@ -187,9 +198,11 @@ class PostgresJournal(SqlJournal):
         )
 
     def _connect(self) -> PostgresConnection:
+        self._limit.require_waiting()
         return self._kept(self._address.connect_pooled())
 
     def _connect_directly(self) -> PostgresConnection:
+        self._limit.require_waiting()
         return self._kept(self._address.connect())
 
     def _kept(self, connection: PostgresConnection) -> PostgresConnection:
@@ -204,7 +217,7 @@ class PostgresJournal(SqlJournal):
         """Does nothing: the server removes what was deleted when it vacuums."""
 
     def _work(self, read: Callable[[Connection], T]) -> T:
-        patience = _Patience(AWAY_SECONDS)
+        patience = _Patience(AWAY_SECONDS, self._limit)
         while True:
             try:
                 return super()._work(read)
@@ -222,13 +235,12 @@ class PostgresJournal(SqlJournal):
         """Has the writer take its lock again soon, which the server has freed."""
         if self._drive and self._readers is not None:
             done = self._write(Change(lambda connection: connection.execute("SELECT 1").fetchone()))
-            done.add_done_callback(_log_failure)
+            done.add_done_callback(self._log_failure)
 
-
-def _log_failure(done: "asyncio.Future[object]") -> None:
-    error = None if done.cancelled() else done.exception()
-    if isinstance(error, JournalError):
-        _LOGGER.warning("The journal cannot be written: %s", error.message)
+    def _log_failure(self, done: "asyncio.Future[object]") -> None:
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, JournalError) and not self._limit.has_given_up:  # which is logged
+            _LOGGER.warning("The journal cannot be written: %s", error.message)
 
 
 def _ours(connection: Connection) -> PostgresConnection:
@@ -236,18 +248,67 @@ def _ours(connection: Connection) -> PostgresConnection:
     return connection
 
 
+class _Limit:
+    """Until when any caller waits for a server that is away: forever, or until a shutdown must end.
+
+    It is set on the event loop, and read by the threads that wait.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = Lock()
+        self._end = math.inf
+        self.has_given_up = False
+
+    def set(self, seconds: float | None) -> None:
+        """Ends all waits after `seconds`; None lets them be as long as their callers want."""
+        with self._lock:
+            self._end = math.inf if seconds is None else time.monotonic() + seconds
+            self.has_given_up = False
+
+    def left(self) -> float:
+        """Returns how many seconds may still be waited, 0 at the end."""
+        return max(0.0, self._end - time.monotonic())
+
+    def give_up(self) -> None:
+        """Notes that the server did not answer before the end."""
+        with self._lock:
+            is_first, self.has_given_up = not self.has_given_up, True
+        if is_first:
+            _LOGGER.warning(
+                "%s does not answer, and the shutdown waits for it no longer. What was acknowledged"
+                " is stored there. Runs that have not ended are resumed by another node, or by the"
+                " next process that opens the database.",
+                self._name[0].upper() + self._name[1:],
+            )
+
+    def require_waiting(self) -> None:
+        """Raises what a connection that is lost raises, if the server is not waited for any more.
+
+        A server that answers nothing at all would hold up each attempt for seconds.
+        """
+        if self.has_given_up:
+            raise psycopg.OperationalError("the runtime shuts down and waits for it no longer")
+
+
 class _Patience:
     """The pauses of a caller that tries again while the server is away."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, limit: _Limit) -> None:
         self._end = time.monotonic() + seconds
         self._pause = FIRST_PAUSE
+        self._limit = limit
 
     def wait(self) -> bool:
         """Waits a moment; returns False if it was long enough."""
+        left = self._limit.left()
+        if left == 0:
+            self._limit.give_up()
+            return False
         if time.monotonic() >= self._end:
             return False
-        time.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+        pause = self._pause * random.uniform(0.5, 1)  # noqa: S311 - no secret
+        time.sleep(min(pause, left))
         self._pause = min(2 * self._pause, LAST_PAUSE)
         return True
 
@@ -258,8 +319,9 @@ class _Writer(PostgresConnection):
     With `drives` it has the lock of processes that drive, and that of its node once there is one.
     """
 
-    def __init__(self, address: Address, *, drives: bool, alone: bool) -> None:
+    def __init__(self, address: Address, limit: _Limit, *, drives: bool, alone: bool) -> None:
         self._address = address
+        self._limit = limit
         self._drives = drives
         self._alone = alone
         self.node = None
@@ -284,6 +346,7 @@ class _Writer(PostgresConnection):
         return connection
 
     def _reconnect(self) -> None:
+        self._limit.require_waiting()
         self.was_lost = True
         try:
             self.raw = self._connected().raw
@@ -295,7 +358,7 @@ class _Writer(PostgresConnection):
 
     def transact(self, write: Callable[[], T], inserts: int = 0) -> T:
         """Runs `write` in a transaction, again if the connection is lost before the commit."""
-        patience = _Patience(AWAY_SECONDS)
+        patience = _Patience(AWAY_SECONDS, self._limit)
         results: list[T] = []
 
         def keep() -> T:
@@ -320,13 +383,14 @@ class _Writer(PostgresConnection):
                 with suppress(psycopg.Error):
                     self.raw.close()
                 is_doubtful = is_doubtful or self.may_be_committed
-                if not is_away:
+                waits = min(AWAY_SECONDS, self._limit.left())
+                if not is_away and waits:
                     is_away = True
                     _LOGGER.warning(
                         "The connection to %s was lost; what is to be written waits for it, up to "
                         "%d seconds: %s",
                         self._address.name,
-                        AWAY_SECONDS,
+                        math.ceil(waits),
                         str(error).partition("\n")[0],
                     )
                 if not patience.wait():

@@ -109,6 +109,9 @@ class SqliteJournal(SqlJournal):
         self._looking = looking
         return connection
 
+    def limit_waits(self, seconds: float | None) -> None:
+        """Does nothing: a file is not away."""
+
     async def close(self) -> None:
         """Closes the database after the calls already made; a second call does nothing."""
         writer, readers, self._looking = self._writer, self._readers, None

@@ -1,5 +1,7 @@
 """The runtime: threads that are kept, driven and watched."""
 
+import asyncio
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -53,6 +55,8 @@ MakeDeps = (
     Callable[[ThreadInfo], Now[object]] | Callable[[RunContext[None], ThreadInfo], Now[object]]
 )
 IDLE_SECONDS = 30.0
+CLOSE_SECONDS = 5.0
+"""How long `shutdown` waits for a database that is away, or what is left of the time of `drain`."""
 
 
 class Runtime(RuntimeView, AsyncOnly):
@@ -124,6 +128,7 @@ class Runtime(RuntimeView, AsyncOnly):
 
         self._threads = Threads(journal, bus, self._archive, make_driver if drive else None)
         self._open = False
+        self._drained_at = math.inf  # when `drain` ends, by the clock of the event loop
 
     def _engine_on(
         self, journal: Journal, engine: Engine | Restate | None, limits: RunLimits
@@ -156,6 +161,7 @@ class Runtime(RuntimeView, AsyncOnly):
         await self.journal.open()
         self._archive.open()
         self._open = True
+        self._drained_at = math.inf
         try:
             await self._threads.start()
         except BaseException:
@@ -172,21 +178,27 @@ class Runtime(RuntimeView, AsyncOnly):
         `seconds`.
         """
         if self._open:
+            self._drained_at = asyncio.get_running_loop().time() + seconds
             await self._threads.drain(seconds)
 
     async def shutdown(self) -> None:
         """Stops driving, waits until what was said is kept, and closes the journal.
 
-        Runs that did not end are resumed when the database is opened again. A second call does
-        nothing. Raises `ConfigurationError` in a job, for which it would wait.
+        Runs that did not end are resumed when the database is opened again. A PostgreSQL server
+        that is away is waited for up to 5 seconds, or for what is left of the time of `drain` if
+        that is less; what was acknowledged is stored there. A second call does nothing. Raises
+        `ConfigurationError` in a job, for which it would wait.
         """
         if not self._open:
             return
         self._open = False
+        left = self._drained_at - asyncio.get_running_loop().time()
+        self.journal.limit_waits(min(CLOSE_SECONDS, max(0.0, left)))
         try:
             await self._threads.stop()
         except ConfigurationError:
             self._open = True  # nothing was stopped
+            self.journal.limit_waits(None)
             raise
         finally:
             if not self._open:
