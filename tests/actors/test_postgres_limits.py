@@ -1,6 +1,7 @@
 """Limits of runs that the nodes of one PostgreSQL database count together."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any, cast
 
@@ -14,6 +15,8 @@ from treadle import Agent, Runtime
 from treadle.actors import postgres_engine
 from treadle.domain.events import RunStarted
 from treadle.errors import SpendingLimitReached
+from treadle.models.base import ModelRequest
+from treadle.streaming.demux import StreamEvent
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_clock, pytest.mark.needs("postgres")]
 
@@ -65,9 +68,23 @@ async def test_nodes_that_hammer_never_run_more_than_the_limit(
         assert left == (0,)
 
 
+class UntilOthersBegan(Gauge):
+    """Answers once three requests were made of another model."""
+
+    def __init__(self, other: Gauge) -> None:
+        super().__init__(0)
+        self._other = other
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[StreamEvent]:
+        while self._other.requests < 3:  # noqa: ASYNC110 - a count of another model
+            await asyncio.sleep(0.02)
+        async for event in super().stream(request):
+            yield event
+
+
 async def test_a_full_node_hands_its_runs_to_one_with_room(url: str) -> None:
-    gauge = Gauge(2)
-    other = Gauge(2)
+    other = Gauge(0.5)
+    gauge = UntilOthersBegan(other)  # it stays full, however long that takes
     full, roomy = Agent(gauge, name="a"), Agent(other, name="a")
     async with (
         treadle.open(url, agents=[full], max_runs_per_node=1) as one,
@@ -75,7 +92,7 @@ async def test_a_full_node_hands_its_runs_to_one_with_room(url: str) -> None:
     ):
         await asyncio.sleep(1)  # until they know each other
         runs = [await begin(one, full, "ada", str(n)) for n in range(4)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             for run in runs:
                 assert (await run.result()).text == "Done."
         assert (gauge.requests, other.requests) == (1, 3)
