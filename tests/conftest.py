@@ -34,8 +34,8 @@ settings.load_profile("any_load")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two workers a core: tests on the real clock wait most of the time."""
-    return 2 * (os.cpu_count() or 1)
+    """One worker more than cores: tests on the real clock wait most of the time."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
