@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import NamedTuple
 
 from tests.postgres import server
@@ -85,35 +84,33 @@ async def node(url: str, load: Load) -> None:
 
 
 class Measured(NamedTuple):
-    """Turns a second, and CPU of the nodes and of the server for a turn in ms."""
+    """Turns a second, and CPU of the nodes for a turn in ms."""
 
     turns: float
-    node: float
-    server: float
+    cpu: float
 
 
 def measure(count: int, load: Load, *, elsewhere: bool = False) -> Measured:
     """Has nodes hold conversations: their own, or those of the next node."""
-    running = server()
-    url = running.url()
+    url = server().url()
     nodes = [started(__spec__.name, "node", url, load) for _ in range(count)]
     try:
         ids = [read(one) for one in nodes]
         for number, one in enumerate(nodes):
             write(one, ids[(number + 1) % count] if elsewhere else ids[number])
         time.sleep(SETTLE_SECONDS)
-        before, used = [figures(one) for one in nodes], _cpu_of_servers()
+        before = [figures(one) for one in nodes]
         begun = time.monotonic()
         time.sleep(WINDOW_SECONDS)
         after = [figures(one) for one in nodes]
-        seconds, used = time.monotonic() - begun, _cpu_of_servers() - used
+        seconds = time.monotonic() - begun
     finally:
         for one in nodes:
             _end(one)
     pairs = list(zip(before, after, strict=True))
     turns = sum(now["turns"] - then["turns"] for then, now in pairs)
     cpu = sum(now["cpu"] - then["cpu"] for then, now in pairs)
-    return Measured(turns / seconds, cpu / turns * 1e3, used / turns * 1e3)
+    return Measured(turns / seconds, cpu / turns * 1e3)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
@@ -122,20 +119,6 @@ def _end(process: "subprocess.Popen[str]") -> None:
         process.wait(30)
     except subprocess.TimeoutExpired:
         process.kill()
-
-
-def _cpu_of_servers() -> float:
-    """Returns the CPU that all processes of PostgreSQL have used so far, in seconds."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, _, fields = stat.read_text().partition("(")[2].rpartition(")")
-        except OSError:
-            continue  # it has ended
-        if name == "postgres":
-            # Of its children, too, once they have ended.
-            ticks += sum(map(int, fields.split()[11:15]))
-    return ticks / 100
 
 
 def main() -> int:
@@ -149,14 +132,12 @@ def main() -> int:
         first = first or found.turns
         print(
             f"{count} nodes, {load.conversations} conversations each: {found.turns:.1f} turns/s "
-            f"({found.turns / first / count:.0%} of linear), CPU a turn {found.node:.2f} ms at "
-            f"the node and {found.server:.2f} ms in PostgreSQL"
+            f"({found.turns / first / count:.0%} of linear), {found.cpu:.2f} ms of CPU a turn"
         )
-    here, there = measure(2, load), measure(2, load, elsewhere=True)
+    here, there = measure(2, load).cpu, measure(2, load, elsewhere=True).cpu
     print(
-        f"a turn sent at another node: {there.node:.2f} ms of CPU at both nodes, "
-        f"{there.node / here.node:.2f} x one that is sent where it is driven ({here.node:.2f} ms); "
-        f"PostgreSQL {there.server:.2f} against {here.server:.2f} ms"
+        f"a turn sent at another node: {there:.2f} ms of CPU at both nodes, {there / here:.2f} x "
+        f"one that is sent where it is driven ({here:.2f} ms)"
     )
     return 0
 
