@@ -89,9 +89,21 @@ class Server:
             stdin=subprocess.PIPE,
         )
         end = time.monotonic() + 30
-        while not (_answers(self._ports[1], "/health") and _answers(self._ports[0], _HEALTH)):
+        while not (
+            _answers(self._ports[1], "/health")
+            and _answers(self._ports[0], _HEALTH)
+            and self._has_partitions()
+        ):
             assert time.monotonic() < end, "Restate does not start"
             time.sleep(0.05)
+
+    def _has_partitions(self) -> bool:
+        """Whether it knows where its partitions are: until then queries of them fail."""
+        try:
+            self.invocations("")
+        except AssertionError:
+            return False
+        return True
 
     def stop(self) -> None:
         """Stops the server; its data stays."""
