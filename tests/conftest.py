@@ -43,8 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     A worker takes a file at a time, in this order: what a file starts, it starts once. That is
     `--dist loadfile --no-loadscope-reorder`; the groups of pytest-xdist 3.8 have no effect with
-    pytest 9.2. Files on the real clock are taken from the last to the first, because the campaigns
-    and the type checkers, which take longest, are beside the folders.
+    pytest 9.2. Files on the real clock are taken from the last to the first: the campaigns and the
+    type checkers, which need the most time, are behind the folders.
     """
     real = {item.path for item in items if item.get_closest_marker("real_clock")}
     files = list(dict.fromkeys(item.path for item in items))

@@ -164,17 +164,23 @@ async def simulator() -> AsyncIterator[ProviderSimulator]:
         yield simulator
 
 
+def simulated(name: str, simulator: ProviderSimulator, monkeypatch: pytest.MonkeyPatch) -> Preset:
+    """Returns a preset, whose server is the simulator from now on."""
+    preset = PRESETS[name]
+    monkeypatch.setenv(preset.key, "secret-key")
+    variable = preset.url_variable or preset.key.replace("_API_KEY", "_BASE_URL")
+    monkeypatch.setenv(variable, simulator.base_url)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    return preset
+
+
 @pytest.mark.real_clock
 @pytest.mark.parametrize("name", sorted(PRESETS))
 async def test_an_agent_works_at_each_preset(
     name: str, simulator: ProviderSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The model string alone leads to text, parallel calls and their outputs."""
-    preset = PRESETS[name]
-    monkeypatch.setenv(preset.key, "secret-key")
-    variable = preset.url_variable or preset.key.replace("_API_KEY", "_BASE_URL")
-    monkeypatch.setenv(variable, simulator.base_url)
-    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    preset = simulated(name, simulator, monkeypatch)
     asked: list[str] = []
 
     @tool
@@ -204,11 +210,7 @@ async def test_the_terminal_chats_with_each_preset(
     name: str, simulator: ProviderSimulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What `treadle chat --model NAME:MODEL PROMPT` does: its agent, its reasoning, its text."""
-    preset = PRESETS[name]
-    monkeypatch.setenv(preset.key, "secret-key")
-    variable = preset.url_variable or preset.key.replace("_API_KEY", "_BASE_URL")
-    monkeypatch.setenv(variable, simulator.base_url)
-    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    simulated(name, simulator, monkeypatch)
     given: list[str] = []
     choice = await choose_model(f"{name}:sim:calls=1,rounds=1,reasoning=2,deltas=3", os.environ)
     agent = demo_agent(choice.model, tmp_path, tmp_path / "chat.db")
